@@ -1,0 +1,67 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+export HF_HUB_OFFLINE ?= 1
+
+DEMO := build/demo
+DEMO_NAME := sentiment
+# The demo's configs are committed, so what depends on the machine is fixed here.
+DEMO_EXPORT := --model $(DEMO)/checkpoint --task text-classification --name $(DEMO_NAME) --precision fp32 fp16 int8 \
+	--calibration-data $(DEMO)/validation.csv --eval-data $(DEMO)/test.csv --intra-op-threads 2
+
+help:  ## this list
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: repository  ## set up, build the demo model, export it, start Triton, ask it, keep serving (Ctrl-C ends it)
+	@echo "[4/4] Starting Triton" >&2
+	@$(BIN)/python -m demo serve
+
+demo: repository  ## what `run` does, but stop after the answers
+	@echo "[4/4] Starting Triton" >&2
+	@$(BIN)/python -m demo serve --stop-after-answers
+
+setup: $(VENV)/.installed  ## the virtual environment in .venv
+
+repository: model_repository/$(DEMO_NAME)/1/manifest.json  ## the demo model, exported into model_repository/
+
+test: repository $(VENV)/.installed-test  ## every test (TESTS=tests/unit for a part)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+lint: $(VENV)/.installed-test  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench-overhead: repository  ## what Triton adds to the model alone: BERT-base shapes, 1 and 16 clients
+	@$(BIN)/python -m bench.overhead
+
+clean:  ## remove what was built: build/ and the exported versions (the virtual environment stays)
+	rm -rf build model_repository/*/[0-9]*
+
+.PHONY: help run demo setup repository test lint bench-overhead clean
+
+$(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
+	@echo "[1/4] Installing packages into $(VENV) (a minute or two, the first time)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) -e ./client -e '.[server,export,finetune,demo]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing the test tools into $(VENV)" >&2
+	@$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+# Order-only: a version that is there is never built again. `make clean` first to start over.
+$(DEMO)/checkpoint/config.json: | $(VENV)/.installed
+	@echo "[2/4] Building the demo model" >&2
+	@$(BIN)/python -m demo build --output $(DEMO)
+
+model_repository/$(DEMO_NAME)/1/manifest.json: | $(DEMO)/checkpoint/config.json
+	@echo "[3/4] Exporting it to ONNX and checking it against the checkpoint" >&2
+	@$(BIN)/python -m export $(DEMO_EXPORT) --output model_repository
