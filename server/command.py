@@ -1,0 +1,98 @@
+"""What ``python -m server`` does: options, preflight, server and watchdog wired together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from bert_triton_client.contract import GRPC_PORT, HTTP_PORT
+from server import arguments, preflight
+from server.endpoints import SERVICES
+from server.errors import OptionError, ServerError
+from server.launcher import TritonServer
+from server.options import RESTART, Options, parse, parser
+from server.readiness import READY, ModelState
+from server.watchdog import RestartPolicy, StopSignals, Supervisor
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until it is asked to stop; returns the exit code: 0 stopped cleanly, 1 failed, 2 wrong usage."""
+    try:
+        return serve(parse(argv, os.environ))
+    except ServerError as exc:
+        if os.environ.get("BERT_TRITON_DEBUG") == "1":
+            raise
+        if isinstance(exc, OptionError):
+            parser().error(exc.message)
+        say(f"error: {exc.message}")
+        return 1
+
+
+def serve(options: Options) -> int:
+    """Starts the server of ``options`` and supervises it."""
+    with StopSignals().installed() as signals:
+        names = preflight.check(
+            options.model_repository,
+            model_config_name=options.model_config_name,
+            extra_args=arguments.parse(options.extra_args),
+            skip_unexported=options.skip_unexported,
+        )
+        server = TritonServer(
+            options.model_repository,
+            host=options.endpoints.host,
+            http_port=options.endpoints.http_port,
+            grpc_port=options.endpoints.grpc_port,
+            metrics_port=options.endpoints.metrics_port,
+            model_config_name=options.model_config_name,
+            exit_timeout_s=options.exit_timeout_s,
+            extra_args=options.extra_args,
+            backends=options.backends,
+            log_sink=sys.stderr.buffer,
+            models=names if options.skip_unexported else None,
+        )
+        return Supervisor(
+            server,
+            signals,
+            on_ready=lambda states: write(sys.stdout, ready_line(server, states)),
+            say=say,
+            restart_on_death=options.on_backend_death == RESTART,
+            policy=RestartPolicy(max_restarts=options.max_restarts),
+            start_timeout_s=options.start_timeout_s,
+        ).run()
+
+
+def ready_line(server: TritonServer, states: Sequence[ModelState]) -> str:
+    """Where the server listens, what it serves, and what to run next."""
+    urls = [f"{service} {server.endpoints.url(service)}" for service in SERVICES if server.serves(service)]
+    names = sorted({state.name for state in states if state.state == READY})
+    failed = sorted({state.name for state in states if state.failed} - set(names))
+    parts = [f"ready: {', '.join(urls)}", f"models {', '.join(names) or 'none'}"]
+    if failed:
+        parts.append(f"not loaded {', '.join(failed)}")
+    if text_models := server.probe.text_models(names):
+        parts.append(f"next: {next_command(server, text_models[0])}")
+    return "; ".join(parts)
+
+
+def next_command(server: TritonServer, model: str) -> str:
+    """A command that asks the server, to be pasted into a shell."""
+    service = "grpc" if server.serves("grpc") else "http"
+    ports = server.endpoints.ports()
+    is_default = (ports["http"], ports["grpc"]) == (HTTP_PORT, GRPC_PORT)
+    url = "" if is_default else f" --url {server.endpoints.url(service)}"
+    return f'bert-triton classify "I love this movie" --model {model}{url}'
+
+
+def say(line: str) -> None:
+    """One line of ours among Triton's log."""
+    write(sys.stderr, f"server: {line}")
+
+
+def write(stream: TextIO, line: str) -> None:
+    """One line, at once; nobody reading it is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        stream.write(line + "\n")
+        stream.flush()

@@ -1,0 +1,196 @@
+"""The command line of ``python -m server``: flag > environment > default, everything after ``--`` passed through."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert_triton_client.contract import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from server import arguments
+from server.backend_directory import BACKENDS
+from server.endpoints import MAX_PORT, Endpoints
+from server.errors import OptionError
+from server.launcher import EXIT_TIMEOUT_S, START_TIMEOUT_S
+
+ENVIRONMENT_PREFIX = "BERT_TRITON_"
+RESTART, EXIT = "restart", "exit"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``python -m server`` was asked to do.
+
+    Attributes:
+        model_repository: folder of models.
+        endpoints: host and ports; port 0 = a free one.
+        model_config_name: which ``configs/<name>.pbtxt``; None = each model's config.pbtxt.
+        exit_timeout_s: bound on a drain.
+        start_timeout_s: bound on a start.
+        on_backend_death: ``restart`` or ``exit``.
+        max_restarts: within ten minutes.
+        skip_unexported: leave out models that have no version.
+        backends: folder of Python-based backends.
+        extra_args: for tritonserver.
+    """
+
+    model_repository: Path
+    endpoints: Endpoints
+    model_config_name: str | None
+    exit_timeout_s: int
+    start_timeout_s: float
+    on_backend_death: str
+    max_restarts: int
+    skip_unexported: bool
+    backends: Path
+    extra_args: tuple[str, ...]
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError(text)
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise ValueError(text)
+    return count
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _word(text: str) -> str:
+    if not text or any(character.isspace() for character in text):
+        raise ValueError(text)
+    return text
+
+
+def _on_death(text: str) -> str:
+    if text not in (RESTART, EXIT):
+        raise ValueError(text)
+    return text
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """One flag that also has an environment variable."""
+
+    name: str
+    convert: Callable[[str], Any]
+    expected: str
+    default: Any
+    help: str
+    metavar: str
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.removeprefix("--").replace("-", "_").upper()
+
+    @property
+    def attribute(self) -> str:
+        return self.name.removeprefix("--").replace("-", "_")
+
+    def parse(self, text: str, source: str) -> Any:
+        try:
+            return self.convert(text)
+        except ValueError:
+            raise OptionError(f"{source} is {text!r}, expected {self.expected}") from None
+
+
+_A_PORT = f"a port, 0 to {MAX_PORT} (0 = a free one)"
+FLAGS = (
+    _Flag("--model-repository", Path, "a folder", Path("model_repository"), "folder of models", "FOLDER"),
+    _Flag("--host", _word, "an address", "127.0.0.1", "address to listen on; 0.0.0.0 for every network", "ADDRESS"),
+    _Flag("--http-port", _port, _A_PORT, HTTP_PORT, "HTTP; 0 = a free one", "PORT"),
+    _Flag("--grpc-port", _port, _A_PORT, GRPC_PORT, "gRPC; 0 = a free one", "PORT"),
+    _Flag("--metrics-port", _port, _A_PORT, METRICS_PORT, "Prometheus metrics; 0 = a free one", "PORT"),
+    _Flag(
+        "--model-config-name",
+        _word,
+        "a name without spaces",
+        None,
+        "hardware variant: cpu, gpu, or another NAME of configs/NAME.pbtxt (default: each model's config.pbtxt)",
+        "NAME",
+    ),
+    _Flag(
+        "--exit-timeout-s",
+        _count,
+        "whole seconds, 0 or more",
+        EXIT_TIMEOUT_S,
+        "how long a stop waits for requests in flight and for clients that keep connections open",
+        "SECONDS",
+    ),
+    _Flag(
+        "--start-timeout-s", _seconds, "seconds, more than 0", START_TIMEOUT_S, "how long a start may take", "SECONDS"
+    ),
+    _Flag(
+        "--on-backend-death",
+        _on_death,
+        f"{RESTART} or {EXIT}",
+        RESTART,
+        "what to do when a process of Triton died: restart the server, or exit with code 1",
+        f"{RESTART}|{EXIT}",
+    ),
+    _Flag("--max-restarts", _count, "a number, 0 or more", 5, "restarts within 10 minutes before giving up", "COUNT"),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; values are converted by `parse`, which also knows the environment."""
+    made = argparse.ArgumentParser(
+        prog="python -m server",
+        description="Starts the Triton that pip installs on a model repository and keeps it running "
+        "until SIGTERM or Ctrl-C.",
+        epilog="Everything after -- goes to tritonserver: python -m server -- --log-verbose=1. "
+        f"Each flag with a value can also be set as {ENVIRONMENT_PREFIX}<FLAG>, for example {FLAGS[2].variable}=9000.",
+        allow_abbrev=False,
+    )
+    for flag in FLAGS:
+        default = "" if flag.default is None else f" (default: {flag.default})"
+        made.add_argument(flag.name, help=flag.help + default, metavar=flag.metavar)
+    made.add_argument("--skip-unexported", action="store_true", help="leave out models that have no exported version")
+    made.add_argument("--backends", type=Path, default=BACKENDS, help=argparse.SUPPRESS)
+    return made
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """Reads the command line and the environment.
+
+    Raises:
+        OptionError: a value that cannot be used.
+    """
+    own, extra = _split(argv)
+    namespace = parser().parse_args(own)
+    values = {flag.attribute: _value(flag, getattr(namespace, flag.attribute), environ) for flag in FLAGS}
+    arguments.check(extra)
+    ports = {service: values.pop(service) for service in ("http_port", "grpc_port", "metrics_port")}
+    return Options(
+        endpoints=Endpoints(values.pop("host"), **ports),
+        skip_unexported=namespace.skip_unexported,
+        backends=namespace.backends,
+        extra_args=tuple(extra),
+        **values,
+    )
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    at = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def _value(flag: _Flag, given: str | None, environ: Mapping[str, str]) -> Any:
+    if given is not None:
+        return flag.parse(given, flag.name)
+    if environ.get(flag.variable):
+        return flag.parse(environ[flag.variable], flag.variable)
+    return flag.default

@@ -1,0 +1,160 @@
+"""Asks a running Triton whether it can answer: its own health, every model's state, and a canary inference.
+
+Triton's health endpoints stay green while a backend process is dead, so the last word is an answer from each
+text model. Standard library HTTP only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from bert_triton_client.contract import TEXT, TEXT_BACKEND
+
+CANARY_TEXT = "Is anybody there?"
+CANARY_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 2.0  # for everything but inference; whoever asks, asks again
+READY = "READY"
+RETIRED = "unloaded"  # Triton's reason for a version that the version policy or a client took out of service
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One row of Triton's repository index."""
+
+    name: str
+    version: str
+    state: str  # READY, LOADING, UNLOADING, UNAVAILABLE, or empty: never loaded
+    reason: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether Triton tried to load it and could not."""
+        return self.state == "UNAVAILABLE" and self.reason != RETIRED
+
+    @property
+    def settled(self) -> bool:
+        """Whether this state stays until somebody acts."""
+        return self.state not in ("LOADING", "UNLOADING")
+
+
+class NotReady(Exception):  # noqa: N818 -- a state, not an error: it becomes one when the deadline passes
+    """Why the server is not ready yet."""
+
+
+class CanaryFailed(NotReady):
+    """A text model is loaded but does not answer."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Talks to one server's HTTP port.
+
+    Args:
+        host: where to connect.
+        port: HTTP port.
+        server_id: the name that server was started with; another one on the same port is told apart by it.
+        headers: for ``--http-restricted-api``.
+    """
+
+    host: str
+    port: int
+    server_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, canary_timeout_s: float = CANARY_TIMEOUT_S) -> list[ModelState]:
+        """The states of all models, once they are settled and every ready text model has answered.
+
+        Raises:
+            NotReady: with the reason.
+        """
+        name = self._get("/v2")["name"]
+        if self.server_id is not None and name != self.server_id:
+            raise NotReady(f"another server ({name}) answers on port {self.port}")
+        states = self.models()
+        for state in states:
+            if not state.settled:
+                raise NotReady(f"model {state.name} version {state.version} is {state.state}")
+        for name in self.text_models(sorted({state.name for state in states if state.state == READY})):
+            self.canary(name, canary_timeout_s)
+        return states
+
+    def text_models(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that take text."""
+        return [name for name in names if self.config(name).get("backend") == TEXT_BACKEND]
+
+    def models(self) -> list[ModelState]:
+        """Every model version that Triton knows."""
+        rows = self._request("POST", "/v2/repository/index", REQUEST_TIMEOUT_S)
+        return [
+            ModelState(row["name"], row.get("version", ""), row.get("state", ""), row.get("reason", "")) for row in rows
+        ]
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The model's completed config."""
+        return dict(self._get(f"/v2/models/{quote(name)}/config"))
+
+    def version(self) -> str:
+        """The version of Triton, for example 2.51.0."""
+        return str(self._get("/v2")["version"])
+
+    def metrics(self) -> str:
+        """The text of /metrics (where this probe's port is the metrics port)."""
+        return self._exchange("GET", "/metrics", REQUEST_TIMEOUT_S).decode("utf-8", "replace")
+
+    def canary(self, name: str, timeout_s: float = CANARY_TIMEOUT_S) -> None:
+        """One inference of a text model.
+
+        Raises:
+            CanaryFailed: it failed or took longer than ``timeout_s``.
+        """
+        tensor = {"name": TEXT, "shape": [1, 1], "datatype": "BYTES", "data": [CANARY_TEXT]}
+        try:
+            self._request("POST", f"/v2/models/{quote(name)}/infer", timeout_s, {"inputs": [tensor]})
+        except NotReady as exc:
+            raise CanaryFailed(f"model {name} is loaded but does not answer: {exc}") from exc
+
+    def _get(self, path: str) -> Any:
+        return self._request("GET", path, REQUEST_TIMEOUT_S)
+
+    def _request(self, method: str, path: str, timeout_s: float, body: object = None) -> Any:
+        answer = self._exchange(method, path, timeout_s, None if body is None else json.dumps(body))
+        try:
+            return json.loads(answer) if answer else None
+        except ValueError as exc:
+            raise NotReady(f"{method} {path} answered no JSON: {answer[:80]!r}") from exc
+
+    def _exchange(self, method: str, path: str, timeout_s: float, body: str | None = None) -> bytes:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+        try:
+            connection.request(method, path, body, {"Connection": "close", **self.headers})
+            response = connection.getresponse()
+            answer = response.read()
+        except TimeoutError as exc:
+            raise NotReady(f"no answer to {method} {path} within {timeout_s:.1f} s") from exc
+        except (OSError, http.client.HTTPException) as exc:
+            raise NotReady(f"{method} {path}: {exc}") from exc
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise NotReady(f"{method} {path} answered {response.status}: {_message(answer)}")
+        return answer
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode("utf-8", "replace")[:200]
+
+
+def restricted_headers(extra_args: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """The headers that ``--http-restricted-api=<apis>:<key>=<value>`` asks for."""
+    for value in extra_args.get("http-restricted-api", []):
+        key, equals, secret = value.partition(":")[2].partition("=")
+        if equals:
+            yield key, secret

@@ -1,0 +1,233 @@
+"""``python -m server`` as a person and a supervisor use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from server.guard import processes
+from server.watchdog import SAME_REQUEST_S
+from tests.e2e import triton
+
+READY_TIMEOUT_S = 60.0
+# A death is noticed after 1 to 1.5 s, and a trivial model answers 2 to 3 s later on an idle machine.
+RECOVERY_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 15.0
+
+
+class Command:
+    """A running ``python -m server``, its output in two files."""
+
+    def __init__(self, folder: Path, *arguments: str | Path, **environment: str) -> None:
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "server", *map(str, arguments)],
+                cwd=triton.REPOSITORY_ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+    def ready_lines(self) -> list[str]:
+        return self._stdout.read_text().splitlines()
+
+    def ours(self) -> list[str]:
+        """What the launcher itself said among Triton's log."""
+        return [line for line in self._stderr.read_text(errors="replace").splitlines() if line.startswith("server: ")]
+
+    def wait_until_ready(self, times: int = 1) -> str:
+        """Waits for the ready line, or the second one; returns the HTTP URL."""
+        triton.eventually(
+            lambda: len(self.ready_lines()) >= times or self.process.poll() is not None, READY_TIMEOUT_S, "the start"
+        )
+        assert self.process.poll() is None, self._stderr.read_text()[-3000:]
+        found = re.search(r"http (http://127\.0\.0\.1:\d+)", self.ready_lines()[times - 1])
+        assert found
+        return found[1]
+
+    def triton_pid(self) -> int:
+        """The tritonserver that runs at this moment."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child.pid for child in children if child.name() == "tritonserver")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(END_TIMEOUT_S)
+
+    def leftovers(self) -> list[object]:
+        """Processes and files in /dev/shm that outlived the launcher."""
+        prefix = f"bert_triton_{self.process.pid}_"
+        return [*processes(prefix), *triton.shared_memory(self.process.pid)]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, echo_repository: Path, echo_backends: Path) -> Iterator[Callable[..., Command]]:
+    """``serve(*arguments, **environment)`` runs ``python -m server`` on the echo model."""
+    commands: list[Command] = []
+
+    def start(*arguments: str | Path, **environment: str) -> Command:
+        ports = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
+        defaults = (f"--model-repository={echo_repository}", f"--backends={echo_backends}", *ports)
+        commands.append(Command(tmp_path, *defaults, *arguments, **environment))
+        return commands[-1]
+
+    try:
+        yield start
+    finally:
+        for command in commands:
+            if command.process.poll() is None:
+                command.process.kill()  # what it started ends with it: see the test of that
+            command.process.wait()
+
+
+def test_one_ready_line_then_a_clean_stop(serve: Callable[..., Command], echo_repository: Path, tmp_path: Path) -> None:
+    triton.write_backend(tmp_path / "backends")
+    triton.write_backend(tmp_path / "backends", "bert_text")
+    triton.write_model(echo_repository, "sentiment", backend="bert_text")
+    command = serve(f"--backends={tmp_path / 'backends'}", BERT_TRITON_EXIT_TIMEOUT_S="5")
+    url = command.wait_until_ready()
+    assert triton.answers(url)
+    (line,) = command.ready_lines()
+    assert re.fullmatch(
+        r"ready: http http://\S+:\d+, grpc grpc://(?P<grpc>\S+:\d+), metrics http://\S+:\d+/metrics; "
+        r"models echo, sentiment; "
+        r'next: bert-triton classify "I love this movie" --model sentiment --url grpc://(?P=grpc)',
+        line,
+    )
+    assert "successfully loaded 'echo'" in (tmp_path / "stderr").read_text(), "Triton's log, as it is"
+    assert command.end() == 0
+    assert command.ours() == [
+        "server: stopping: requests in flight get up to 5 s (--exit-timeout-s); a second signal kills"
+    ]
+    assert command.leftovers() == []
+
+
+def test_what_dies_is_restarted_on_the_same_ports(serve: Callable[..., Command]) -> None:
+    command = serve()
+    url = command.wait_until_ready()
+    (backend,) = triton.backend_processes(command.triton_pid())
+    os.kill(backend, signal.SIGKILL)
+    triton.eventually(lambda: len(command.ready_lines()) == 2 and triton.answers(url), RECOVERY_TIMEOUT_S, "recovery")
+    assert command.ours()[0] == f"server: backend process {backend} of Triton died; restarting the server"
+
+    os.kill(command.triton_pid(), signal.SIGKILL)
+    triton.eventually(lambda: len(command.ready_lines()) == 3 and triton.answers(url), RECOVERY_TIMEOUT_S, "recovery")
+    assert len(set(command.ready_lines())) == 1, "the same ports"
+    assert len(triton.shared_memory(command.process.pid)) == 2, "one region and the lock: the dead ones' are gone"
+    assert command.end(signal.SIGINT) == 0
+    assert command.leftovers() == []
+
+
+def test_what_dies_ends_the_server_where_that_is_asked(serve: Callable[..., Command]) -> None:
+    command = serve("--on-backend-death=exit")
+    command.wait_until_ready()
+    os.kill(triton.backend_processes(command.triton_pid())[0], signal.SIGKILL)
+    assert command.process.wait(END_TIMEOUT_S) == 1
+    assert "ending, as --on-backend-death exit says" in command.ours()[-1]
+    assert command.leftovers() == []
+
+
+def test_a_server_that_cannot_be_kept_up_is_given_up(serve: Callable[..., Command], echo_repository: Path) -> None:
+    command = serve("--max-restarts=1")
+    command.wait_until_ready()
+    (echo_repository / "echo" / "config.pbtxt").write_text("cut off {")
+    os.kill(command.triton_pid(), signal.SIGKILL)
+    assert command.process.wait(RECOVERY_TIMEOUT_S) == 1
+    assert "tritonserver ended (killed by SIGKILL); restarting the server" in command.ours()[0]
+    assert re.search(r"the restart failed: .*echo.*; ending, since --max-restarts allows 1", command.ours()[1])
+    assert command.leftovers() == []
+
+
+def test_a_killed_launcher_leaves_nothing(serve: Callable[..., Command], tmp_path: Path) -> None:
+    command = serve(TMPDIR=str(tmp_path))
+    command.wait_until_ready()
+    assert list(tmp_path.glob("bert-triton-*"))
+    assert len(command.leftovers()) >= 3, "tritonserver, a backend process, files"
+    assert command.end(signal.SIGKILL) == -signal.SIGKILL
+    triton.eventually(lambda: command.leftovers() == [], 5.0, "the clean-up")
+    triton.eventually(lambda: not list(tmp_path.glob("bert-triton-*")), 5.0, "the removal of its temporary folder")
+
+
+def test_sigterm_finishes_what_is_in_flight_and_a_second_one_kills(
+    serve: Callable[..., Command], tmp_path: Path
+) -> None:
+    command = serve("--exit-timeout-s=30")
+    url = command.wait_until_ready()
+    finished = triton.BusyRequest(url, tmp_path / "busy", 1.0)
+    command.process.send_signal(signal.SIGTERM)
+    assert finished.answer(5.0) == finished.text
+    assert command.process.wait(END_TIMEOUT_S) == 0
+
+    command = serve("--exit-timeout-s=30")
+    cut_off = triton.BusyRequest(command.wait_until_ready(), tmp_path / "busier", 60.0)
+    command.process.send_signal(signal.SIGTERM)
+    command.process.send_signal(signal.SIGINT)  # at the same moment: one wish, as after Ctrl-C in a shell
+    time.sleep(SAME_REQUEST_S + 0.5)
+    assert command.process.poll() is None
+    assert command.end() == 1
+    with pytest.raises(OSError):
+        cut_off.answer(5.0)
+    assert "killed by a second signal" in command.ours()[-1]
+    assert command.leftovers() == []
+
+
+def test_sigterm_while_starting_ends_at_once(serve: Callable[..., Command]) -> None:
+    command = serve()
+    triton.eventually(lambda: triton.shared_memory(command.process.pid) != [], 15.0, "the start")
+    assert command.end() == 0
+    assert command.ready_lines() == []
+    assert command.leftovers() == []
+
+
+def test_a_taken_port_is_one_line(serve: Callable[..., Command]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = serve("--grpc-port", str(port))
+        assert command.process.wait(READY_TIMEOUT_S) == 1
+    (line,) = command.ours()
+    assert line == (
+        f"server: error: cannot listen on 127.0.0.1 port {port} for grpc: Address already in use; "
+        "stop what uses it, or choose another with --grpc-port (0 = a free one)"
+    )
+
+
+def test_a_broken_model_is_one_line(serve: Callable[..., Command], echo_repository: Path) -> None:
+    (echo_repository / "echo" / "config.pbtxt").write_text(triton.ECHO_CONFIG.format(backend="no_such_backend"))
+    command = serve()
+    assert command.process.wait(READY_TIMEOUT_S) == 1
+    (line,) = command.ours()
+    assert re.match(r"server: error: Triton refused a model: echo.*no_such_backend", line)
+    assert command.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--model-repository=/no/such/folder"], 1, r"server: error: model repository /no/such/folder does not exist"),
+        (["--http-port=eighty"], 2, r"error: --http-port is 'eighty', expected a port"),
+        (["--model-config-name=gqu"], 2, r"error: --model-config-name gqu: no model has configs/gqu\.pbtxt"),
+        (["--", "--http-port=1"], 2, r"error: --http-port cannot be passed through"),
+        (["--", "--no-such-flag=1"], 2, r"error: tritonserver does not take .*--no-such-flag"),
+    ],
+)
+def test_bad_usage_says_so_without_a_traceback(
+    serve: Callable[..., Command], tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    command = serve(*arguments)
+    assert command.process.wait(READY_TIMEOUT_S) == code
+    stderr = (tmp_path / "stderr").read_text()
+    assert re.search(said, stderr)
+    assert "Traceback" not in stderr
