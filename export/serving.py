@@ -1,0 +1,134 @@
+"""How the exported models are served: every choice a flag of ``python -m export`` can make, and its default.
+
+`ServingOptions` is checked when it is made; `export.triton_config` turns it into config.pbtxt.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from bert_triton_client.contract import OVER_LONG_TEXT, PREFERRED_PRECISIONS
+from export.cores import available_cores
+from export.errors import UsageError
+
+GPU_ACCELERATORS = ("cuda", "tensorrt")
+HARDWARE = tuple(PREFERRED_PRECISIONS)
+
+# Most padded tokens of one call of the tensor model. On a CPU a batch of short texts is worth little more than
+# running them one by one, and small calls waste the least on padding; a GPU is idle below some thousands.
+DEFAULT_MAX_TOKENS = {"cpu": 512, "gpu": 8192}
+
+
+def _option(default: Any, description: str, minimum: int | None = None, choices: tuple[str, ...] = ()) -> Any:
+    metadata = {"description": description, "minimum": minimum, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How the exported models are served. Each field is the flag of the same name: ``--max-batch-size``, ...
+
+    The queue: a request waits at most ``queue_timeout_ms``, which is a ceiling: a client that sets a shorter
+    timeout gets the shorter one, never a longer one. So the default leaves room for bulk work (a request of 64
+    long texts takes a slow CPU seconds, and a client keeps a few in flight); interactive clients send their own.
+    ``max_queue_size`` refuses at once what could not be answered in time anyway: at 100 requests/s, 1000 waiting
+    requests are 10 s of work; on faster hardware that is a burst it absorbs. Both refusals are UNAVAILABLE
+    (HTTP 503), which clients retry with back-off.
+
+    Raises:
+        UsageError: a value, or two together, cannot be.
+    """
+
+    max_batch_size: int = _option(64, "largest batch of a tensor model", 1)
+    text_max_batch_size: int | None = _option(
+        None, "most texts in one request, and in one batch of the text model (default: as --max-batch-size)", 1
+    )
+    instances: int = _option(1, "instances of each tensor model", 1)
+    text_instances: int = _option(1, "instances of the text model", 1)
+    intra_op_threads: int | None = _option(
+        None, "threads of one tensor model instance on the CPU (default: the available cores / instances)", 1
+    )
+    max_queue_size: int = _option(1000, "most requests that wait for a model; more are refused at once", 1)
+    queue_timeout_ms: int = _option(30_000, "longest time a request waits; clients may ask for less", 1)
+    max_queue_delay_us: int = _option(0, "how long the text model holds a request back to fill its batch", 0)
+    over_long_text: str = _option(OVER_LONG_TEXT[0], "what becomes of a text of too many tokens", None, OVER_LONG_TEXT)
+    max_text_bytes: int = _option(100_000, "a longer text is refused before it is tokenised", 1)
+    max_tokens: int | None = _option(
+        None,
+        "most tokens, padding included, of one call of the tensor model (default: "
+        + ", ".join(f"{tokens} on {hardware}" for hardware, tokens in DEFAULT_MAX_TOKENS.items())
+        + ")",
+        1,
+    )
+    cache_size: int = _option(10_000, "texts whose answers the text model remembers; 0 = none", 0)
+    gpu_accelerator: str = _option("cuda", "what runs the tensor models on a GPU", None, GPU_ACCELERATORS)
+    hardware: str = _option("cpu", "the variant that config.pbtxt is a copy of", None, HARDWARE)
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check(option.name, getattr(self, option.name), option.default, option.metadata)
+        if self.text_batch_size > self.max_batch_size:
+            raise UsageError(
+                flag_of("text_max_batch_size"),
+                self.text_max_batch_size,
+                f"at most --max-batch-size ({self.max_batch_size}): the text model passes its whole batch on",
+            )
+
+    @property
+    def text_batch_size(self) -> int:
+        """Largest batch of the text model."""
+        return self.text_max_batch_size or self.max_batch_size
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads of one tensor model instance on the CPU: all instances together fill the available cores."""
+        return self.intra_op_threads or max(1, available_cores() // self.instances)
+
+    def tokens_per_call(self, hardware: str) -> int:
+        """Most padded tokens of one call of the tensor model on ``hardware``."""
+        return self.max_tokens or DEFAULT_MAX_TOKENS[hardware]
+
+
+def flag_of(name: str) -> str:
+    """The flag that sets the option ``name``."""
+    return "--" + name.replace("_", "-")
+
+
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Adds a flag for every option; what is not given stays out of the namespace."""
+    for option in fields(ServingOptions):
+        choices = option.metadata["choices"]
+        default = "" if option.default in (None, MISSING) else " (default: %(const)s)"
+        parser.add_argument(
+            flag_of(option.name),
+            type=str if choices else int,
+            choices=choices or None,
+            metavar=None if choices else "N",
+            default=argparse.SUPPRESS,
+            help=option.metadata["description"] + default.replace("%(const)s", str(option.default)),
+        )
+
+
+def from_arguments(arguments: argparse.Namespace) -> ServingOptions:
+    """The options that the flags of `add_arguments` give.
+
+    Raises:
+        UsageError: as `ServingOptions`.
+    """
+    given = vars(arguments)
+    return ServingOptions(
+        **{option.name: given[option.name] for option in fields(ServingOptions) if option.name in given}
+    )
+
+
+def _check(name: str, value: Any, default: Any, rules: Any) -> None:
+    """Raises UsageError unless ``value`` keeps the rules of its field."""
+    if rules["choices"]:
+        if value not in rules["choices"]:
+            raise UsageError(flag_of(name), value, " or ".join(rules["choices"]))
+    elif value is None and default is None:
+        return
+    elif not isinstance(value, int) or isinstance(value, bool) or not rules["minimum"] <= value <= 2**31 - 1:
+        raise UsageError(flag_of(name), value, f"a whole number from {rules['minimum']} to {2**31 - 1}")
