@@ -1,0 +1,99 @@
+"""The tensor model behind a text model, called through Triton itself (BLS)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from .batch import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure
+from .tensors import Int64Array
+
+# Triton 2.51 gives an inner error its text and loses its code (every code reads INTERNAL), so the code is read
+# from the text: queue full, queue time-out, and a model that is not loaded (yet).
+NOT_LOADED_MESSAGES = ("is not ready", "unknown model")
+UNAVAILABLE_MESSAGES = ("exceeds maximum queue size", "request timeout expired", *NOT_LOADED_MESSAGES)
+
+# When a running server loads a new version of both models, the text model can be ready a moment before its tensor
+# model: so long after its own load it waits for it. (Not while loading: Triton crashes at start if asked then.)
+READY_TIMEOUT_S = 10.0
+READY_POLL_S = 0.05
+
+
+def failure_of(error: Any, model: str) -> Failure:
+    """The failure an inner error means for the caller of the text model."""
+    message = error.message()
+    if error.code() == pb_utils.TritonError.CANCELLED:
+        code = CANCELLED
+    elif error.code() == pb_utils.TritonError.UNAVAILABLE or any(
+        words in message.lower() for words in UNAVAILABLE_MESSAGES
+    ):
+        code = UNAVAILABLE
+    else:
+        # Not the caller's fault whatever the code: this backend built the tensors.
+        code = INTERNAL
+    return Failure(code, f"{model}: {message}")
+
+
+def is_not_loaded(error: Any) -> bool:
+    """Whether the model of an inner call was not there (yet)."""
+    return any(words in error.message().lower() for words in NOT_LOADED_MESSAGES)
+
+
+class TensorModel:
+    """Calls one version of one model, for one of its outputs.
+
+    Args:
+        model: its name.
+        version: its version.
+        output: the output that is asked for.
+    """
+
+    def __init__(self, model: str, version: int, output: str) -> None:
+        self._model = model
+        self._version = version
+        self._output = output
+        self._wait_until_s = time.monotonic() + READY_TIMEOUT_S
+        # A model on a GPU would otherwise answer in GPU memory, which numpy cannot read.
+        self._memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU)
+
+    def __call__(self, inputs: dict[str, Int64Array], timeout_us: int) -> npt.NDArray[Any] | Failure:
+        """The output for ``inputs``, or why there is none.
+
+        Args:
+            inputs: int64[batch_size, sequence_length] by name.
+            timeout_us: most microseconds to wait in the model's queue; 0 = as its config says.
+        """
+        request = pb_utils.InferenceRequest(
+            model_name=self._model,
+            model_version=self._version,
+            inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+            requested_output_names=[self._output],
+            timeout=timeout_us,
+            preferred_memory=self._memory,
+        )
+        response = request.exec()
+        wait_until_s = min(self._wait_until_s, time.monotonic() + (timeout_us / 1e6 or READY_TIMEOUT_S))
+        while response.has_error() and is_not_loaded(response.error()) and time.monotonic() < wait_until_s:
+            time.sleep(READY_POLL_S)
+            response = request.exec()
+        if response.has_error():
+            return failure_of(response.error(), self._model)
+        output = pb_utils.get_output_tensor_by_name(response, self._output)
+        if output is None:
+            return Failure(INTERNAL, f"{self._model} answered without {self._output}")
+        return np.array(output.as_numpy())  # a copy: the response's memory goes back to Triton
+
+
+def triton_error(failure: Failure) -> Any:
+    """``failure`` as Triton's error object."""
+    codes = {
+        INVALID_ARG: pb_utils.TritonError.INVALID_ARG,
+        UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
+        INTERNAL: pb_utils.TritonError.INTERNAL,
+        CANCELLED: pb_utils.TritonError.CANCELLED,
+    }
+    return pb_utils.TritonError(failure.message, codes[failure.code])
