@@ -32,9 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--stop-after-answers", action="store_true", help="end once the answers are shown")
-    parser.add_argument(
-        "--log", type=Path, default=LOG_FILE, help="Triton's log (default: %(default)s)"
-    )
+    parser.add_argument("--log", type=Path, default=LOG_FILE, help="Triton's log (default: %(default)s)")
     options, server_flags = parser.parse_known_args(argv)
     options.log.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

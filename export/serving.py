@@ -30,12 +30,11 @@ def _option(default: Any, description: str, minimum: int | None = None, choices:
 class ServingOptions:
     """How the exported models are served. Each field is the flag of the same name: ``--max-batch-size``, ...
 
-    The queue: a request waits at most ``queue_timeout_ms``, which is a ceiling: a client that sets a shorter
-    timeout gets the shorter one, never a longer one. So the default leaves room for bulk work (a request of 64
-    long texts takes a slow CPU seconds, and a client keeps a few in flight); interactive clients send their own.
-    ``max_queue_size`` refuses at once what could not be answered in time anyway: at 100 requests/s, 1000 waiting
-    requests are 10 s of work; on faster hardware that is a burst it absorbs. Both refusals are UNAVAILABLE
-    (HTTP 503), which clients retry with back-off.
+    The queue has no bound of its own unless ``max_queue_size`` or ``queue_timeout_ms`` sets one, and there is a reason:
+    with any queue policy Triton's batcher misses wake-ups, and requests stall for 500 ms (``make bench-queue-policy``
+    counts them). What waits is bounded by the clients' deadlines instead: Triton drops a request from the queue when
+    its gRPC deadline passes. With a bound, what is refused is UNAVAILABLE (HTTP 503), which clients retry with back-off;
+    ``queue_timeout_ms`` is a ceiling that a client's own shorter timeout lowers.
 
     Raises:
         UsageError: a value, or two together, cannot be.
@@ -50,8 +49,12 @@ class ServingOptions:
     intra_op_threads: int | None = _option(
         None, "threads of one tensor model instance on the CPU (default: the available cores / instances)", 1
     )
-    max_queue_size: int = _option(1000, "most requests that wait for a model; more are refused at once", 1)
-    queue_timeout_ms: int = _option(30_000, "longest time a request waits; clients may ask for less", 1)
+    max_queue_size: int = _option(
+        0, "most requests that wait for the text model, more are refused at once; 0 = any number. Costs stalls of 500 ms", 0
+    )
+    queue_timeout_ms: int = _option(
+        0, "longest time a request waits for the text model; 0 = any time. Costs the same stalls", 0
+    )
     max_queue_delay_us: int = _option(0, "how long the text model holds a request back to fill its batch", 0)
     over_long_text: str = _option(OVER_LONG_TEXT[0], "what becomes of a text of too many tokens", None, OVER_LONG_TEXT)
     max_text_bytes: int = _option(100_000, "a longer text is refused before it is tokenised", 1)

@@ -70,7 +70,7 @@ def tensor_configs(  # noqa: PLR0917 six nouns, each of another type or meaning
             input=tuple(Tensor(tensor, "TYPE_INT64", (-1,)) for tensor in inputs),
             output=(Tensor(row.tensor_output, "TYPE_FP32", _dims(row.tensor_output_dims, labels)),),
             instance_group=ModelInstanceGroup(options.instances, "KIND_GPU" if on_gpu else "KIND_CPU"),
-            dynamic_batching=ModelDynamicBatching(_queue_policy(options)),
+            dynamic_batching=ModelDynamicBatching(),
             latest_versions=TENSOR_VERSIONS,
             parameters=() if on_gpu else threads,
             gpu_execution_accelerator=_accelerator(precision, options) if on_gpu else None,
@@ -159,7 +159,10 @@ def _tensor(spec: contract.TensorSpec, labels: Sequence[str]) -> Tensor:
     return Tensor(spec.name, DATATYPES[spec.datatype], _dims(spec.dims, labels))
 
 
-def _queue_policy(options: ServingOptions) -> ModelQueuePolicy:
+def _queue_policy(options: ServingOptions) -> ModelQueuePolicy | None:
+    """The text model's; tensor models have none, since what waits for the text model bounds what it asks of them."""
+    if not options.max_queue_size and not options.queue_timeout_ms:
+        return None
     return ModelQueuePolicy(options.queue_timeout_ms * 1000, options.max_queue_size)
 
 

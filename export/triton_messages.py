@@ -48,17 +48,17 @@ class ModelInstanceGroup:
 
 @dataclass(frozen=True)
 class ModelQueuePolicy:
-    """Who may wait, and for how long."""
+    """Who may wait, and for how long; 0 is no limit."""
 
-    default_timeout_microseconds: int
-    max_queue_size: int
+    default_timeout_microseconds: int = 0
+    max_queue_size: int = 0
     timeout_action: str = "REJECT"
     allow_timeout_override: bool = True
 
     def __post_init__(self) -> None:
         timeout_us = self.default_timeout_microseconds
-        require(timeout_us > 0, "default_timeout_microseconds", timeout_us, "more than 0 (0 would wait for ever)")
-        require(self.max_queue_size > 0, "max_queue_size", self.max_queue_size, "more than 0 (0 would be no limit)")
+        require(timeout_us >= 0, "default_timeout_microseconds", timeout_us, "0 or more")
+        require(self.max_queue_size >= 0, "max_queue_size", self.max_queue_size, "0 or more")
         require(self.timeout_action in ("REJECT", "DELAY"), "timeout_action", self.timeout_action, "REJECT or DELAY")
 
 
@@ -66,14 +66,16 @@ class ModelQueuePolicy:
 class ModelDynamicBatching:
     """Requests that wait together are run together."""
 
-    default_queue_policy: ModelQueuePolicy
+    default_queue_policy: ModelQueuePolicy | None = None
     max_queue_delay_microseconds: int = 0
 
     def __post_init__(self) -> None:
         delay_us = self.max_queue_delay_microseconds
-        timeout_us = self.default_queue_policy.default_timeout_microseconds
-        expected = f"0 or more, and less than the queue's timeout ({timeout_us})"
-        require(0 <= delay_us < timeout_us, "max_queue_delay_microseconds", delay_us, expected)
+        require(delay_us >= 0, "max_queue_delay_microseconds", delay_us, "0 or more")
+        timeout_us = self.default_queue_policy.default_timeout_microseconds if self.default_queue_policy else 0
+        if timeout_us:
+            expected = f"less than the queue's timeout ({timeout_us})"
+            require(delay_us < timeout_us, "max_queue_delay_microseconds", delay_us, expected)
 
 
 @dataclass(frozen=True)

@@ -108,14 +108,7 @@ def test_generated_configs_load_and_say_in_triton_what_they_say_on_disk(
     for model in repository.models():
         written = parse((repository.path / model / "config.pbtxt").read_text())
         config = get(server, f"models/{model}/config")
-        policy = config["dynamic_batching"]["default_queue_policy"]
-        ours = written.dynamic_batching.default_queue_policy
-        assert policy == {
-            "timeout_action": "REJECT",
-            "default_timeout_microseconds": ours.default_timeout_microseconds,
-            "allow_timeout_override": True,
-            "max_queue_size": ours.max_queue_size,
-        }
+        assert "default_queue_policy" not in config["dynamic_batching"]
         assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 0
         assert config["max_batch_size"] == written.max_batch_size
         assert [(group["kind"], group["count"]) for group in config["instance_group"]] == [("KIND_CPU", 1)]

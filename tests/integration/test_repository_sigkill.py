@@ -81,7 +81,7 @@ def export_without_end(repository: ModelRepository) -> None:
         publish(
             repository,
             precisions=PRECISIONS,
-            options=ServingOptions(max_queue_size=1 + number % 2, intra_op_threads=1),
+            options=ServingOptions(max_batch_size=1 + number % 2, intra_op_threads=1),
             fill=lambda folder: random_model(folder, SIZE_BYTES),
         )
 
@@ -145,7 +145,7 @@ def test_killed_at_every_step_of_a_commit(memory: Path) -> None:
     seen: set[str] = set()
     step, killed = 0, True
     while killed:
-        options = ServingOptions(max_queue_size=1 + step)  # so that configs are replaced too
+        options = ServingOptions(max_batch_size=1 + step)  # so that configs are replaced too
         killed = killed_at(step, lambda options=options: publish(repository, options=options))
         check(repository)
         newest = [repository.versions(model)[-1:] for model in ("sentiment", "sentiment_int8")]
@@ -185,7 +185,7 @@ def test_killed_while_undoing(memory: Path) -> None:
         publish(repository, precisions=("int8",))
         in_the_way = repository.path / "sentiment" / "2"
         in_the_way.write_text("in the way")
-        options = ServingOptions(max_queue_size=7)
+        options = ServingOptions(max_batch_size=7)
         killed = killed_at(step, lambda r=repository, o=options: publish(r, precisions=("int8",), options=o))
         in_the_way.unlink()
         check(repository)
@@ -196,8 +196,7 @@ def test_killed_while_undoing(memory: Path) -> None:
             assert repository.versions(model) == ([1, 2] if staging.finished else [1])
             for file in ("config.pbtxt", "configs/cpu.pbtxt", "configs/gpu.pbtxt"):
                 config = parse((repository.path / model / file).read_text())
-                size = config.dynamic_batching.default_queue_policy.max_queue_size
-                assert size == (7 if staging.finished else 1000), (step, model, file)
+                assert config.max_batch_size == (7 if staging.finished else 64), (step, model, file)
     assert moments == {"finished", "undone"}
 
 

@@ -56,11 +56,6 @@ def parameters(config: Message) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
-QUEUE = """
-    default_queue_policy {
-        timeout_action: REJECT default_timeout_microseconds: 30000000 allow_timeout_override: true max_queue_size: 1000
-    }
-"""
 
 
 def test_tensor_config_on_cpu() -> None:
@@ -72,7 +67,7 @@ def test_tensor_config_on_cpu() -> None:
         output { name: "logits" data_type: TYPE_FP32 dims: 3 }
         instance_group { kind: KIND_CPU count: 1 }
         version_policy { latest { num_versions: 2 } }
-        dynamic_batching {%s}
+        dynamic_batching {}
         parameters { key: "intra_op_thread_count" value { string_value: "3" } }
         parameters { key: "inter_op_thread_count" value { string_value: "1" } }
         model_warmup {
@@ -82,7 +77,7 @@ def test_tensor_config_on_cpu() -> None:
             inputs { key: "token_type_ids" value { data_type: TYPE_INT64 dims: 8 zero_data: true } }
         }
     """
-    assert parse(tensor(intra_op_threads=3)["configs/cpu.pbtxt"]) == parse(expected % QUEUE)
+    assert parse(tensor(intra_op_threads=3)["configs/cpu.pbtxt"]) == parse(expected)
 
 
 def test_text_config() -> None:
@@ -94,7 +89,7 @@ def test_text_config() -> None:
         output { name: "PROBABILITIES" data_type: TYPE_FP32 dims: 3 }
         instance_group { kind: KIND_CPU count: 1 }
         version_policy { latest { num_versions: 1 } }
-        dynamic_batching {%s}
+        dynamic_batching {}
         parameters { key: "task" value { string_value: "text-classification" } }
         parameters { key: "tensor_model" value { string_value: "mood_int8" } }
         parameters { key: "tensor_inputs" value { string_value: "input_ids,attention_mask" } }
@@ -106,7 +101,7 @@ def test_text_config() -> None:
         parameters { key: "cache_size" value { string_value: "10000" } }
         parameters { key: "pad_token_id" value { string_value: "1" } }
     """
-    assert parse(text()["config.pbtxt"]) == parse(expected % QUEUE)
+    assert parse(text()["config.pbtxt"]) == parse(expected)
 
 
 def test_tensor_config_on_gpu_differs_in_kind_and_threads_only() -> None:
@@ -164,7 +159,6 @@ def test_text_config_says_nothing_about_the_machine() -> None:
         ("instances", 2, lambda tensor, _: tensor.instance_group[0].count),
         ("text_instances", 2, lambda _, text: text.instance_group[0].count),
         ("intra_op_threads", 5, lambda tensor, _: int(parameters(tensor)["intra_op_thread_count"])),
-        ("max_queue_size", 7, lambda tensor, _: tensor.dynamic_batching.default_queue_policy.max_queue_size),
         ("max_queue_size", 7, lambda _, text: text.dynamic_batching.default_queue_policy.max_queue_size),
         ("max_queue_delay_us", 9, lambda _, text: text.dynamic_batching.max_queue_delay_microseconds),
         ("over_long_text", "truncate", lambda _, text: parameters(text)["over_long_text"]),
@@ -179,14 +173,22 @@ def test_every_option_reaches_its_config(option: str, value: Any, read: Any) -> 
     assert read(*got) == value
 
 
-def test_queue_timeout_is_given_in_microseconds() -> None:
-    config = parse(tensor(queue_timeout_ms=1500)["config.pbtxt"])
-    assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 1_500_000
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({"max_queue_size": 7}, "max_queue_size: 7"),
+        ({"queue_timeout_ms": 1500}, "default_timeout_microseconds: 1500000"),
+    ],
+)
+def test_a_bound_on_the_queue_is_the_text_models_policy(options: dict[str, int], limits: str) -> None:
+    expected = parse(text()["config.pbtxt"])
+    policy = f"default_queue_policy {{ timeout_action: REJECT allow_timeout_override: true {limits} }}"
+    expected.dynamic_batching.CopyFrom(parse(f"dynamic_batching {{ {policy} }}").dynamic_batching)
+    assert parse(text(ServingOptions(**options))["config.pbtxt"]) == expected
 
 
-def test_tensor_models_never_hold_a_request_back() -> None:
-    config = parse(tensor(max_queue_delay_us=900)["config.pbtxt"])
-    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+def test_tensor_models_hold_no_request_back_and_refuse_none() -> None:
+    assert tensor(max_queue_delay_us=900, max_queue_size=3, queue_timeout_ms=5) == tensor()
 
 
 @pytest.mark.parametrize("instances", [1, 2, 1000])
@@ -303,8 +305,8 @@ SOUND: dict[str, Any] = {
         (lambda: Tensor("x", "TYPE_FP32", (-2,)), "dims"),
         (lambda: ModelInstanceGroup(0, "KIND_CPU"), "count"),
         (lambda: ModelInstanceGroup(1, "cpu"), "kind"),
-        (lambda: ModelQueuePolicy(0, 1), "default_timeout_microseconds"),
-        (lambda: ModelQueuePolicy(1, 0), "max_queue_size"),
+        (lambda: ModelQueuePolicy(-1, 1), "default_timeout_microseconds"),
+        (lambda: ModelQueuePolicy(1, -1), "max_queue_size"),
         (lambda: ModelQueuePolicy(1, 1, "IGNORE"), "timeout_action"),
         (lambda: ModelDynamicBatching(POLICY, -1), "max_queue_delay_microseconds"),
         (lambda: ModelConfig(**{**SOUND, "max_batch_size": 0}), "max_batch_size"),

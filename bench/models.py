@@ -1,0 +1,50 @@
+"""The model of a benchmark: BERT-base shapes with random weights, exported by this project's own export.
+
+Random weights compute as fast as trained ones and answer nonsense, so accuracy is no subject here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path("build/bench")
+NAME = "bert_base"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def bert_base_repository(precision: str, demo_checkpoint: Path) -> Path:
+    """A model repository with text model `NAME` over BERT-base in ``precision``; built once, then found again.
+
+    The cache of answers is off: a benchmark of the path through the model must not skip it.
+    """
+    repository = BENCH / f"repository_{precision}"
+    if list(repository.glob(f"{NAME}/[0-9]*/manifest.json")):
+        return repository
+    command = [sys.executable, "-m", "export", "--model", str(_checkpoint(demo_checkpoint)), "--name", NAME]
+    command += ["--task", "text-classification", "--precision", precision, "--cache-size", "0"]
+    # Untrained logits lie so close together that quantisation noise decides labels.
+    command += ["--allow", "logits", "invariance", "--output", str(repository)]
+    subprocess.run(command, check=True)
+    return repository
+
+
+def _checkpoint(demo_checkpoint: Path) -> Path:
+    folder = BENCH / "checkpoint"
+    if (folder / "config.json").exists():
+        return folder
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    partial = BENCH / "checkpoint.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    config = BertConfig(num_labels=2, id2label={0: "negative", 1: "positive"})
+    BertForSequenceClassification(config).save_pretrained(partial)
+    for name in TOKENIZER_FILES:
+        if (demo_checkpoint / name).exists():
+            shutil.copy(demo_checkpoint / name, partial / name)
+    partial.rename(folder)
+    return folder
