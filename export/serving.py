@@ -33,7 +33,7 @@ class ServingOptions:
     The queue has no bound of its own unless ``max_queue_size`` or ``queue_timeout_ms`` sets one, and there is a reason:
     with any queue policy Triton's batcher misses wake-ups, and requests stall for 500 ms (``make bench-queue-policy``
     counts them). What waits is bounded by the clients' deadlines instead: Triton drops a request from the queue when
-    its gRPC deadline passes. With a bound, what is refused is UNAVAILABLE (HTTP 503), which clients retry with back-off;
+    its gRPC deadline passes. With a bound, what is refused is UNAVAILABLE (HTTP 503), which clients retry;
     ``queue_timeout_ms`` is a ceiling that a client's own shorter timeout lowers.
 
     Raises:
@@ -50,7 +50,7 @@ class ServingOptions:
         None, "threads of one tensor model instance on the CPU (default: the available cores / instances)", 1
     )
     max_queue_size: int = _option(
-        0, "most requests that wait for the text model, more are refused at once; 0 = any number. Costs stalls of 500 ms", 0
+        0, "most requests that wait for the text model, the next is refused; 0 = any number. Costs 500 ms stalls", 0
     )
     queue_timeout_ms: int = _option(
         0, "longest time a request waits for the text model; 0 = any time. Costs the same stalls", 0

@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export import calibration
 from export.errors import FusionError, QualityError
-from export.evaluation import onnx_session
+from export.evaluation import TokenisedTexts, onnx_session
 from export.fuse import check, count_fused, node_counts
 from export.graph import GraphEditor, describe
 from export.half import check_range
-from export.quantize import RECIPES, affine, products, quantize, quantize_weight, smoothing_factors
+from export.quantize import RECIPES, Recipe, affine, products, quantize, quantize_weight, smoothing_factors
+from export.shapes import Shapes
 
 HIDDEN, WIDE, HEADS = 32, 64, 4
 Array = NDArray[Any]
@@ -121,6 +123,39 @@ def test_smoothing_helps_with_an_outlier_channel(model: Any, feed: Any, ranges: 
         for name in ("static", "smoothed")
     }
     assert errors["smoothed"] < errors["static"]
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(1.0, "per-token"), (1e-9, "static")])
+def test_choice_passes_over_what_would_fail_the_logits_gate(
+    limit: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``static`` agrees as well and is cheaper, but is off by 3 where it was not calibrated."""
+    texts = TokenisedTexts(((1, 2), (3,)), ("input_ids", "attention_mask"), 0)
+    shape = {"input_ids": np.array([[9]]), "attention_mask": np.array([[1]])}
+    shapes = Shapes((shape,), (np.array([[1.0, 0.0]], dtype=np.float32),))
+
+    class Model:
+        def __init__(self, recipe: Recipe) -> None:
+            self.recipe = recipe
+
+        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+            return self.recipe.name.encode()
+
+    def classifier(model: bytes, _: int) -> Any:
+        off = 3.0 if model == b"static" else 1e-6
+
+        def classify(tensors: Any) -> Array:
+            ids = tensors["input_ids"]
+            return np.array([[1.0, off * (ids == 9).any()]] * len(ids), dtype=np.float32)
+
+        return classify
+
+    monkeypatch.setattr(calibration, "onnx_classifier", classifier)
+    recipes = [RECIPES["static"], RECIPES["per-token"]]
+    reference = np.array([[1.0, 0.0]] * 2, dtype=np.float32)
+    name, tried = calibration.choose(recipes, Model, texts, reference, shapes=shapes, limit=limit, threads=1)
+    assert name == chosen
+    assert [candidate.agreement for candidate in tried] == [1.0, 1.0]
 
 
 def test_rows_of_zeros_stay_zero(model: Any, feed: Any) -> None:
