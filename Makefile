@@ -15,7 +15,7 @@ DEMO_EXPORT := --model $(DEMO)/checkpoint --task text-classification --name $(DE
 	--calibration-data $(DEMO)/validation.csv --eval-data $(DEMO)/test.csv --intra-op-threads 2
 
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: repository  ## set up, build the demo model, export it, start Triton, ask it, keep serving (Ctrl-C ends it)
 	@echo "[4/4] Starting Triton" >&2
@@ -40,10 +40,13 @@ lint: $(VENV)/.installed-test  ## ruff and mypy
 bench-overhead: repository  ## what Triton adds to the model alone: BERT-base shapes, 1 and 16 clients
 	@$(BIN)/python -m bench.overhead
 
+bench-queue-policy: repository  ## how many requests a queue policy makes wait 500 ms: with and without, 1 and 16 clients
+	@$(BIN)/python -m bench.queue_policy
+
 clean:  ## remove what was built: build/ and the exported versions (the virtual environment stays)
 	rm -rf build model_repository/*/[0-9]*
 
-.PHONY: help run demo setup repository test lint bench-overhead clean
+.PHONY: help run demo setup repository test lint bench-overhead bench-queue-policy clean
 
 $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'

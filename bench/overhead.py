@@ -171,7 +171,7 @@ def main() -> None:
     options = parser.parse_args()
 
     texts = read_texts(DEMO / "test.csv")[: options.rounds * options.texts_per_round]
-    repository = bert_base_repository(options.precision, DEMO / "checkpoint")
+    repository = bert_base_repository(options.precision, DEMO)
     threads = len(os.sched_getaffinity(0))
     model = InProcessModel(repository, NAME, options.precision, threads)
     in_process = "in process"

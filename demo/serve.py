@@ -16,7 +16,7 @@ from pathlib import Path
 MODEL = "sentiment"
 TEXTS = (
     "I love this movie",
-    "Two hours of my life that I will never get back.",
+    "Dull, predictable and far too long.",
     "The cast is wonderful, but the story never comes to life.",
     "Funny, warm and very well played.",
 )

@@ -56,8 +56,6 @@ def parameters(config: Message) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
-
-
 def test_tensor_config_on_cpu() -> None:
     expected = """
         name: "mood_int8"  backend: "onnxruntime"  max_batch_size: 64  default_model_filename: "model.onnx"
