@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
-TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105  not a password
+TOKEN_TYPE_IDS = "token_type_ids"
 TENSOR_INPUTS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 
 Int64Array = npt.NDArray[np.int64]
