@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export HF_HUB_OFFLINE ?= 1
+# Packages are compiled as they are imported (--no-compile): what is compiled must be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 DEMO := build/demo
 DEMO_NAME := sentiment

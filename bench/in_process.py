@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 
 class InProcessModel:
@@ -49,7 +50,7 @@ class InProcessModel:
         return str(self._labels[int(np.argmax(softmax(logits[0])))])
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Softmax over the last axis, stable."""
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()
