@@ -37,9 +37,9 @@ def demo_server(demo_repository: Path, tmp_path_factory: pytest.TempPathFactory)
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def session_server_factory() -> Iterator[Callable[..., TritonServer]]:
-    """As `server_factory`, for fixtures of a wider scope."""
+@pytest.fixture(scope="module")
+def module_server_factory() -> Iterator[Callable[..., TritonServer]]:
+    """As `server_factory`, for servers that the tests of a module share."""
     yield from _factory()
 
 

@@ -24,11 +24,11 @@ WAITING = "dynamic_batching { max_queue_delay_microseconds: 300000 }"
 
 @pytest.fixture(scope="module")
 def server(
-    session_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     """A server on an empty repository; the tests write models and load them."""
     repository = tmp_path_factory.mktemp("onnx_models")
-    return session_server_factory(repository, extra_args=["--model-control-mode=explicit"])
+    return module_server_factory(repository, extra_args=["--model-control-mode=explicit"])
 
 
 @pytest.fixture(scope="module")

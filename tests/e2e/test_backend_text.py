@@ -29,7 +29,7 @@ QUEUE_OF_ONE = """dynamic_batching { default_queue_policy {
 
 @pytest.fixture(scope="module")
 def server(
-    session_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     repository = tmp_path_factory.mktemp("text_models")
     write_tensor_model(repository, "bag", versions=(1, 2))
@@ -43,7 +43,7 @@ def server(
     write_text_model(repository, "two", "bag", instances=2)
     write_text_model(repository, "patient", "slow", max_tokens="16", instances=2)
     backends = backend_models.write_backends(tmp_path_factory.mktemp("backends"))
-    return session_server_factory(repository, backends=backends)
+    return module_server_factory(repository, backends=backends)
 
 
 @pytest.fixture(scope="module", params=["http", "grpc"])
@@ -301,11 +301,11 @@ def test_many_users_get_their_own_answers(server: TritonServer) -> None:
 
 @pytest.fixture(scope="module")
 def loading_server(
-    session_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     """A server on an empty repository, whose models are loaded by the tests."""
     repository = tmp_path_factory.mktemp("loading")
-    return session_server_factory(repository, extra_args=["--model-control-mode=explicit"])
+    return module_server_factory(repository, extra_args=["--model-control-mode=explicit"])
 
 
 def load(server: TritonServer, model: str) -> str:

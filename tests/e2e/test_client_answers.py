@@ -24,10 +24,10 @@ CLIENTS = client_models.CLIENTS
 
 @pytest.fixture(scope="module")
 def server(
-    session_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     repository, backends = client_models.write(tmp_path_factory.mktemp("client"))
-    return session_server_factory(repository, backends=backends)
+    return module_server_factory(repository, backends=backends)
 
 
 @pytest.fixture(params=CLIENTS)

@@ -21,10 +21,10 @@ COMMAND = [sys.executable, "-m", "bert_triton_client"]
 
 @pytest.fixture(scope="module")
 def server(
-    session_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     repository, backends = client_models.write(tmp_path_factory.mktemp("client_command"))
-    return session_server_factory(repository, backends=backends)
+    return module_server_factory(repository, backends=backends)
 
 
 @pytest.fixture(params=["grpc", "http"])

@@ -83,12 +83,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def urls(
     certificate: tuple[Path, Path],
-    session_server_factory: Callable[..., TritonServer],
+    module_server_factory: Callable[..., TritonServer],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, str]]:
     repository, backends = client_models.write(tmp_path_factory.mktemp("client_tls"))
     tls = ("--grpc-use-ssl=1", f"--grpc-server-cert={certificate[0]}", f"--grpc-server-key={certificate[1]}")
-    server = session_server_factory(repository, backends=backends, models=["sentiment"], extra_args=tls)
+    server = module_server_factory(repository, backends=backends, models=["sentiment"], extra_args=tls)
     with Gateway(int(server.http_url.rpartition(":")[2]), *certificate) as gateway:
         yield {"grpc": f"grpcs://localhost:{server.grpc_url.rpartition(':')[2]}", "http": gateway.url}
 
