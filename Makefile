@@ -52,7 +52,7 @@ clean:  ## remove what was built: build/ and the exported versions (the virtual 
 
 # constraints.txt is the whole list, so nothing is left to resolve, and two pips share it: a third of the time.
 $(VENV)/.installed: constraints.txt client/pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
 	@echo "[1/4] Installing packages into $(VENV) (a minute or two, the first time)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) -c constraints.txt --upgrade pip setuptools
