@@ -37,14 +37,14 @@ class Installation:
         python_backend: the wheel's folder with ``libtriton_python.so``.
         stub: ``triton_python_backend_stub`` of the running Python.
         cache_directory: for ``--cache-directory``.
-        library_path: folders for ``LD_LIBRARY_PATH``.
+        loader_path: folders for ``LD_LIBRARY_PATH``.
     """
 
     binary: Path
     python_backend: Path
     stub: Path
     cache_directory: Path
-    library_path: tuple[Path, ...]
+    loader_path: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def find(machine: Machine | None = None, site_packages: Path | None = None) -> I
         python_backend=triton / "backends" / "python",
         stub=stubs / version / STUB,
         cache_directory=triton / "caches",
-        library_path=(root / "nvidia_pytriton.libs", *_libpython_folders(version)),
+        loader_path=(root / "nvidia_pytriton.libs", *_libpython_folders(version)),
     )
     if not installation.stub.is_file() and stubs.is_dir():
         found = ", ".join(sorted((folder.name for folder in stubs.iterdir()), key=_version_key)) or "none"
@@ -125,7 +125,7 @@ def find(machine: Machine | None = None, site_packages: Path | None = None) -> I
         installation.binary,
         installation.stub,
         installation.python_backend / "libtriton_python.so",
-        installation.library_path[0],
+        installation.loader_path[0],
     ):
         if not path.exists():
             raise InstallationError(
@@ -166,7 +166,7 @@ def _libpython_folders(version: str) -> tuple[Path, ...]:
 
 def environment(installation: Installation, base: dict[str, str]) -> dict[str, str]:
     """The environment for tritonserver: its libraries found, and this Python found by its backends."""
-    libraries = [str(path) for path in installation.library_path]
+    libraries = [str(path) for path in installation.loader_path]
     if base.get("LD_LIBRARY_PATH"):
         libraries.append(base["LD_LIBRARY_PATH"])
     # The stub embeds Python and asks PATH which environment (site-packages) it belongs to.

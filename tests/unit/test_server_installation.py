@@ -60,7 +60,7 @@ def test_good_machine_is_found(site_packages: Path) -> None:
     found = installation.find(GOOD, site_packages)
     assert found.binary.name == "tritonserver"
     assert found.stub.parent.name == PYTHON
-    assert found.library_path == (site_packages / "nvidia_pytriton.libs", site_packages / "lib")
+    assert found.loader_path == (site_packages / "nvidia_pytriton.libs", site_packages / "lib")
 
 
 def test_glibc_2_35_is_enough(site_packages: Path) -> None:
