@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+DEMO = Path("build/demo")
 BENCH = Path("build/bench")
 NAME = "bert_base"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def bert_base_repository(precision: str, demo: Path) -> Path:
+def bert_base_repository(precision: str) -> Path:
     """A model repository with text model `NAME` over BERT-base in ``precision``; built once, then found again.
 
     The cache of answers is off: a benchmark of the path through the model must not skip it.
@@ -23,16 +24,16 @@ def bert_base_repository(precision: str, demo: Path) -> Path:
     repository = BENCH / f"repository_{precision}"
     if list(repository.glob(f"{NAME}/[0-9]*/manifest.json")):
         return repository
-    command = [sys.executable, "-m", "export", "--model", str(_checkpoint(demo / "checkpoint")), "--name", NAME]
+    command = [sys.executable, "-m", "export", "--model", str(_checkpoint()), "--name", NAME]
     command += ["--task", "text-classification", "--precision", precision, "--cache-size", "0"]
-    command += ["--calibration-data", str(demo / "validation.csv"), "--int8-recipe", "smoothed"]
+    command += ["--calibration-data", str(DEMO / "validation.csv"), "--int8-recipe", "smoothed"]
     # Untrained logits lie so close together that quantisation noise decides labels.
     command += ["--allow", "logits", "--allow", "invariance", "--output", str(repository)]
     subprocess.run(command, check=True)
     return repository
 
 
-def _checkpoint(demo_checkpoint: Path) -> Path:
+def _checkpoint() -> Path:
     folder = BENCH / "checkpoint"
     if (folder / "config.json").exists():
         return folder
@@ -45,7 +46,7 @@ def _checkpoint(demo_checkpoint: Path) -> Path:
     config = BertConfig(num_labels=2, id2label={0: "negative", 1: "positive"})
     BertForSequenceClassification(config).save_pretrained(partial)
     for name in TOKENIZER_FILES:
-        if (demo_checkpoint / name).exists():
-            shutil.copy(demo_checkpoint / name, partial / name)
+        if (DEMO / "checkpoint" / name).exists():
+            shutil.copy(DEMO / "checkpoint" / name, partial / name)
     partial.rename(folder)
     return folder

@@ -18,17 +18,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.in_process import InProcessModel
-from bench.models import NAME, bert_base_repository
+from bench.load import cpu_name, put
+from bench.models import DEMO, NAME, bert_base_repository
 from bert_triton_client import Client
 from bert_triton_client.labelled import read_texts
 from server import TritonServer
 
-DEMO = Path("build/demo")
 RESULT = Path("results/bench-overhead.json")
 WARM_UP_TEXTS = 10
 PAUSE_S = 0.05  # between blocks: the other side's spinning threads go to sleep
@@ -55,27 +54,14 @@ class Block:
 
 def measure(way: str, classify: Callable[[str], object], texts: Sequence[str], clients: int) -> Block:
     """Every text once, by ``clients`` threads."""
-    latencies_ms: list[float] = []
-
-    def call(text: str) -> None:
-        started = time.perf_counter()
-        classify(text)
-        latencies_ms.append((time.perf_counter() - started) * 1000)
-
     time.sleep(PAUSE_S)
-    cpu_s, started = own_cpu_s(), time.perf_counter()
-    if clients == 1:
-        for text in texts:
-            call(text)
-    else:
-        with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(call, texts))
-    elapsed_s = time.perf_counter() - started
+    cpu_s = own_cpu_s()
+    load = put(classify, texts, clients)
     return Block(
         way,
         clients,
-        statistics.median(latencies_ms),
-        len(texts) / elapsed_s,
+        statistics.median(load.latencies_ms),
+        load.per_s,
         (own_cpu_s() - cpu_s) * 1000 / len(texts),
     )
 
@@ -153,13 +139,6 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def cpu_name() -> str:
-    """The processor, as the system names it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores"
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__, allow_abbrev=False)
@@ -171,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
 
     texts = read_texts(DEMO / "test.csv")[: options.rounds * options.texts_per_round]
-    repository = bert_base_repository(options.precision, DEMO)
+    repository = bert_base_repository(options.precision)
     threads = len(os.sched_getaffinity(0))
     model = InProcessModel(repository, NAME, options.precision, threads)
     in_process = "in process"

@@ -16,14 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from bench.overhead import DEMO, cpu_name
+from bench.load import cpu_name, put
+from bench.models import DEMO
 from bert_triton_client import Client
 from bert_triton_client.labelled import read_texts
 from server import TritonServer
@@ -73,19 +73,9 @@ def repository_with(policy_on: tuple[str, ...], text_instances: int, folder: Pat
 
 def measure(variant: str, client: Client, texts: list[str], clients: int) -> Run:
     """Every text once, one text a request."""
-    latencies_ms: list[float] = []
-
-    def call(text: str) -> None:
-        started = time.perf_counter()
-        client.classify(text)
-        latencies_ms.append((time.perf_counter() - started) * 1000)
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(call, texts))
-    elapsed_s = time.perf_counter() - started
-    stalled = sum(latency >= STALLED_MS for latency in latencies_ms)
-    return Run(variant, clients, len(texts), stalled, len(texts) / elapsed_s, statistics.median(latencies_ms))
+    load = put(client.classify, texts, clients)
+    stalled = sum(latency_ms >= STALLED_MS for latency_ms in load.latencies_ms)
+    return Run(variant, clients, len(texts), stalled, load.per_s, statistics.median(load.latencies_ms))
 
 
 def main() -> None:
@@ -94,7 +84,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--requests", type=int, default=1000, help="per variant, clients and round")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16], metavar="N")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     texts = read_texts(DEMO / "test.csv")[: options.requests]
     runs: list[Run] = []

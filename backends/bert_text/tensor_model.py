@@ -65,7 +65,7 @@ class TensorModel:
 
         Args:
             inputs: int64[batch_size, sequence_length] by name.
-            timeout_us: most microseconds to wait in the model's queue; 0 = as its config says.
+            timeout_us: most microseconds to wait in the model's queue; 0 = no limit but its config's.
         """
         request = pb_utils.InferenceRequest(
             model_name=self._model,

@@ -87,7 +87,7 @@ def _text_request(request: Any, received_s: float) -> TextRequest:
     """The texts and the deadline of a Triton request.
 
     Triton's timeout counts from its arrival in the queue, which a backend cannot see; here it counts
-    from the start of the batch. The queue itself has refused what waited longer than its timeout.
+    from the start of the batch. What waited too long before that, only a queue policy refuses (none by default).
     """
     texts = pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel().tolist()
     timeout_us = request.timeout()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from server import TritonServer
-from tests.e2e.triton import eventually
+from tests.e2e.triton import eventually, load
 from tests.e2e.wire import Refusal, Wire
 
 Dims = Sequence[int | str]
@@ -61,16 +58,6 @@ def write_graph(server: TritonServer, name: str, config: str | None, graph: Any,
     return path
 
 
-def load(server: TritonServer, model: str) -> str:
-    """Loads; returns the server's objection, or an empty string."""
-    request = urllib.request.Request(f"{server.http_url}/v2/repository/models/{model}/load", b"{}", method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=60):
-            return ""
-    except urllib.error.HTTPError as exc:
-        return str(json.load(exc)["error"])
-
-
 FULL = """
 backend: "onnxruntime" max_batch_size: 8
 input { name: "x" data_type: TYPE_INT64 dims: -1 }
@@ -82,7 +69,7 @@ instance_group { kind: KIND_CPU count: 1 }
 
 def test_without_a_config_everything_comes_from_the_graph(server: TritonServer, wire: Wire) -> None:
     write(server, "bare", None)
-    assert load(server, "bare") == ""
+    assert load(server.http_url, "bare") == ""
     config = wire.client.get_model_config("bare")
     assert config["backend"] == "onnxruntime"
     assert config["max_batch_size"] == 4
@@ -97,7 +84,7 @@ def test_without_a_config_everything_comes_from_the_graph(server: TritonServer, 
 
 def test_a_graph_without_a_free_first_dimension_is_completed_without_batches(server: TritonServer, wire: Wire) -> None:
     write(server, "fixed", 'backend: "onnxruntime"', dims=(2, "n"))
-    assert load(server, "fixed") == ""
+    assert load(server.http_url, "fixed") == ""
     config = wire.client.get_model_config("fixed")
     assert (config["max_batch_size"], config["input"][0]["dims"]) == (0, [2, -1])
     assert wire.infer("fixed", {"x": np.array([[1], [2]])}).as_numpy("double").tolist() == [[2], [4]]
@@ -105,13 +92,13 @@ def test_a_graph_without_a_free_first_dimension_is_completed_without_batches(ser
 
 def test_outputs_alone_are_completed_too(server: TritonServer, wire: Wire) -> None:
     write(server, "half", FULL.replace("output {", "#"))
-    assert load(server, "half") == ""
+    assert load(server.http_url, "half") == ""
     assert {tensor["name"] for tensor in wire.client.get_model_config("half")["output"]} == {"double", "rows"}
 
 
 def test_scalars_and_strings(server: TritonServer, wire: Wire) -> None:
     write(server, "scalar", None, dims=())
-    assert load(server, "scalar") == ""
+    assert load(server.http_url, "scalar") == ""
     assert wire.infer("scalar", {"x": np.array([21])}).as_numpy("double").tolist() == [42]
     graph = helper.make_graph(
         [helper.make_node("Identity", ["t"], ["same"])],
@@ -120,7 +107,7 @@ def test_scalars_and_strings(server: TritonServer, wire: Wire) -> None:
         [helper.make_tensor_value_info("same", TensorProto.STRING, ["b", 2])],
     )
     write_graph(server, "strings", None, graph)
-    assert load(server, "strings") == ""
+    assert load(server.http_url, "strings") == ""
     texts = np.array([["é".encode(), b""]], dtype=object)
     assert wire.infer("strings", {"t": texts}).as_numpy("same").tolist() == texts.tolist()
     with pytest.raises(Refusal, match="not valid UTF-8") as caught:
@@ -130,13 +117,13 @@ def test_scalars_and_strings(server: TritonServer, wire: Wire) -> None:
 
 def test_another_file_name(server: TritonServer, wire: Wire) -> None:
     write(server, "named", FULL + 'default_model_filename: "other.onnx"', file="other.onnx")
-    assert load(server, "named") == ""
+    assert load(server.http_url, "named") == ""
     assert wire.infer("named", {"x": np.array([[5]])}).as_numpy("double").tolist() == [[10]]
 
 
 def test_only_requested_outputs(server: TritonServer, wire: Wire) -> None:
     write(server, "picky", FULL)
-    assert load(server, "picky") == ""
+    assert load(server.http_url, "picky") == ""
     given = wire.module.InferInput("x", [1, 1], "INT64")
     given.set_data_from_numpy(np.array([[5]]))
     result = wire.client.infer("picky", [given], outputs=[wire.module.InferRequestedOutput("rows")])
@@ -162,7 +149,7 @@ def parameters(**given: str) -> str:
 
 def test_every_parameter_and_graph_level(server: TritonServer, wire: Wire) -> None:
     write(server, "tuned", FULL + parameters(**PARAMETERS) + "optimization { graph { level: 2 } }")
-    assert load(server, "tuned") == ""
+    assert load(server.http_url, "tuned") == ""
     assert wire.infer("tuned", {"x": np.array([[5]])}).as_numpy("double").tolist() == [[10]]
 
 
@@ -189,18 +176,18 @@ def test_a_config_that_does_not_fit_is_refused(
 ) -> None:
     model = f"unfit_{request.node.callspec.indices['words']}"
     write(server, model, config)
-    assert words in load(server, model)
+    assert words in load(server.http_url, model)
 
 
 def test_batches_that_the_graph_cannot_take_are_refused(server: TritonServer) -> None:
     write(server, "unbatched", 'backend: "onnxruntime" max_batch_size: 4', dims=(2, "n"))
-    assert "does not support batching while non-zero max_batch_size" in load(server, "unbatched")
+    assert "does not support batching while non-zero max_batch_size" in load(server.http_url, "unbatched")
 
 
 def test_a_broken_file_is_refused_with_and_without_a_config(server: TritonServer) -> None:
     for name, config in (("broken", FULL), ("broken_bare", 'backend: "onnxruntime"')):
         write(server, name, config).write_bytes(b"not a model")
-        assert "cannot load" in load(server, name)
+        assert "cannot load" in load(server.http_url, name)
 
 
 def test_a_request_that_fails_does_not_spoil_its_batch(server: TritonServer, wire: Wire) -> None:
@@ -216,7 +203,7 @@ def test_a_request_that_fails_does_not_spoil_its_batch(server: TritonServer, wir
     write_graph(
         server, "gather", config.replace('"y" data_type: TYPE_INT64', '"y" data_type: TYPE_FP32') + WAITING, graph
     )
-    assert load(server, "gather") == ""
+    assert load(server.http_url, "gather") == ""
 
     def ask(index: int) -> Any:
         own = Wire("grpc", server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ import tritonclient.grpc as triton_grpc
 from server import TritonServer
 from tests.e2e import backend_models
 from tests.e2e.backend_models import LABELS, VOCABULARY, probabilities, write_tensor_model, write_text_model
-from tests.e2e.triton import eventually
+from tests.e2e.triton import eventually, load
 from tests.e2e.wire import Refusal, Wire
 
 # Holds requests back, so that what is sent at the same time is one batch.
@@ -308,21 +307,11 @@ def loading_server(
     return module_server_factory(repository, extra_args=["--model-control-mode=explicit"])
 
 
-def load(server: TritonServer, model: str) -> str:
-    """Loads; returns the server's objection, or an empty string."""
-    request = urllib.request.Request(f"{server.http_url}/v2/repository/models/{model}/load", b"{}", method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=60):
-            return ""
-    except urllib.error.HTTPError as exc:
-        return str(json.load(exc)["error"])
-
-
 def test_a_config_without_tensors_is_completed(loading_server: TritonServer) -> None:
     write_tensor_model(loading_server.repository, "bag")
     write_text_model(loading_server.repository, "brief", "bag", tensors=False, batching="")
-    assert load(loading_server, "bag") == ""
-    assert load(loading_server, "brief") == ""
+    assert load(loading_server.http_url, "bag") == ""
+    assert load(loading_server.http_url, "brief") == ""
     wire = Wire("http", loading_server)
     assert_answers(wire, ["good film"], "brief")
     config = wire.client.get_model_config("brief")
@@ -370,6 +359,6 @@ def test_what_cannot_be_served_is_refused_at_load(
     write_text_model(loading_server.repository, model, "bag", **parameters)
     if change is not None:
         change(loading_server.repository / model)
-    objection = load(loading_server, model)
+    objection = load(loading_server.http_url, model)
     assert words in objection
     assert words in next(line for line in objection.splitlines() if model in line), "one line says it all"

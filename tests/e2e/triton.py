@@ -71,6 +71,16 @@ def infer(http_url: str, text: str = "hello", *, model: str = "echo", timeout_s:
         return str(json.load(response)["outputs"][0]["data"][0])
 
 
+def load(http_url: str, model: str) -> str:
+    """Has a server in explicit mode load a model; returns the server's objection, or an empty string."""
+    request = urllib.request.Request(f"{http_url}/v2/repository/models/{model}/load", b"{}", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60):
+            return ""
+    except urllib.error.HTTPError as exc:
+        return str(json.load(exc)["error"])
+
+
 def answers(http_url: str, *, model: str = "echo") -> bool:
     """Whether the echo model answers at this moment."""
     try:

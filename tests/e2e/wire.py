@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from server import TritonServer
 
@@ -50,12 +50,11 @@ class Wire:
         with suppress(Exception):
             self.client.close()
 
-    def infer(self, model: str, inputs: dict[str, np.ndarray], *, version: str = "", **datatypes: str) -> Any:
-        """Raises `Refusal`; ``datatypes`` overrides the datatype that an input claims to have."""
+    def infer(self, model: str, inputs: dict[str, np.ndarray], *, version: str = "") -> Any:
+        """Raises `Refusal`."""
         tensors = []
         for name, array in inputs.items():
-            datatype = datatypes.get(name) or ("BYTES" if array.dtype == object else numpy_to_triton(array))
-            tensor = self.module.InferInput(name, list(array.shape), "BYTES" if array.dtype == object else datatype)
+            tensor = self.module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         try:
@@ -71,7 +70,3 @@ class Wire:
             scores=result.as_numpy("SCORE").ravel(),
             probabilities=result.as_numpy("PROBABILITIES"),
         )
-
-
-def numpy_to_triton(array: np.ndarray) -> str:
-    return {"int64": "INT64", "int32": "INT32", "float32": "FP32"}[str(array.dtype)]
