@@ -27,17 +27,26 @@ demo: repository  ## what `run` does, but stop after the answers
 	@echo "[4/4] Starting Triton" >&2
 	@$(BIN)/python -m demo serve --stop-after-answers
 
-setup: $(VENV)/.installed  ## the virtual environment in .venv
+setup: $(VENV)/.installed-all  ## the virtual environment in .venv, with load tests, tests and lint
 
 repository: model_repository/$(DEMO_NAME)/1/manifest.json  ## the demo model, exported into model_repository/
 
-test: repository  ## every test (TESTS=tests/unit for a part)
+test: repository $(VENV)/.installed-all browser  ## every test (TESTS=tests/unit for a part)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-lint: $(VENV)/.installed  ## ruff and mypy
+lint: $(VENV)/.installed-all  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+tables: repository $(VENV)/.installed-all  ## load tests of the demo model: tables T1 to T5 and plots (MONTHLY_PRICE=200 for the cost)
+	@$(BIN)/python -m demo tables --readme README.md $(if $(MONTHLY_PRICE),--monthly-price $(MONTHLY_PRICE))
+
+bench-agreement: repository $(VENV)/.installed-all  ## loadtest against NVIDIA's perf_analyzer: same server, same load, in turn
+	@$(BIN)/python -m bench.agreement
+
+bench-generator: $(VENV)/.installed-all  ## what the load generator itself costs: added latency, largest rate
+	@$(BIN)/python -m bench.generator_cost
 
 bench-overhead: repository  ## what Triton adds to the model alone: BERT-base shapes, 1 and 16 clients
 	@$(BIN)/python -m bench.overhead
@@ -48,16 +57,30 @@ bench-queue-policy: repository  ## how many requests a queue policy makes wait 5
 clean:  ## remove what was built: build/ and the exported versions (the virtual environment stays)
 	rm -rf build model_repository/*/[0-9]*
 
-.PHONY: help run demo setup repository test lint bench-overhead bench-queue-policy clean
+# The load test's report is looked at in a real browser. Without one, and without the right to install one, that test
+# skips and says so.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing chromium for the browser test" >&2 && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || true
+
+.PHONY: help run demo setup repository test lint tables browser bench-agreement bench-generator bench-overhead bench-queue-policy clean
 
 # constraints.txt is the whole list, so nothing is left to resolve, and two pips share it: a third of the time.
+INSTALL := xargs -P 2 -n 45 $(PIP_INSTALL) --no-deps
+
 $(VENV)/.installed: constraints.txt client/pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
 	@echo "[1/4] Installing packages into $(VENV) (a minute or two, the first time)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP_INSTALL) -c constraints.txt --upgrade pip setuptools
-	@grep -v '^#' constraints.txt | xargs -P 2 -n 45 $(PIP_INSTALL) --no-deps
+	@sed '/^# ---/,$$d' constraints.txt | grep -v '^#' | $(INSTALL)
 	@PYTHONWARNINGS=ignore $(PIP_INSTALL) --no-deps --no-build-isolation -e ./client
+	@touch $@
+
+$(VENV)/.installed-all: $(VENV)/.installed
+	@echo "Installing packages for load tests, tests and lint into $(VENV)" >&2
+	@sed '1,/^# ---/d' constraints.txt | $(INSTALL)
 	@touch $@
 
 # Order-only: a version that is there is never built again. `make clean` first to start over.

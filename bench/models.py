@@ -1,4 +1,4 @@
-"""The model of a benchmark: BERT-base shapes with random weights, exported by this project's own export.
+"""The models of the benchmarks: BERT-base with random weights, exported by this project's own export, and the demo.
 
 Random weights compute as fast as trained ones and answer nonsense, so accuracy is no subject here.
 """
@@ -10,7 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 DEMO = Path("build/demo")
+DEMO_REPOSITORY = Path("model_repository")
+DEMO_MODEL = "sentiment"
+DEMO_TENSOR_MODEL = f"{DEMO_MODEL}_int8"
 BENCH = Path("build/bench")
 NAME = "bert_base"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -31,6 +37,26 @@ def bert_base_repository(precision: str) -> Path:
     command += ["--allow", "logits", "--allow", "invariance", "--output", str(repository)]
     subprocess.run(command, check=True)
     return repository
+
+
+def demo_without_cache(folder: Path) -> Path:
+    """The demo's text model and its INT8 model in ``folder``, with nothing that answers a text from memory."""
+    for name in (DEMO_MODEL, DEMO_TENSOR_MODEL):
+        shutil.copytree(DEMO_REPOSITORY / name, folder / name)
+    config = read_config(folder, DEMO_MODEL)
+    config.parameters["cache_size"].string_value = "0"
+    write_config(folder, DEMO_MODEL, config)
+    return folder
+
+
+def read_config(repository: Path, name: str) -> ModelConfig:
+    """The config of a model."""
+    return text_format.Parse((repository / name / "config.pbtxt").read_text(), ModelConfig())
+
+
+def write_config(repository: Path, name: str, config: ModelConfig) -> None:
+    """Writes it back."""
+    (repository / name / "config.pbtxt").write_text(text_format.MessageToString(config))
 
 
 def _checkpoint() -> Path:

@@ -11,24 +11,22 @@ Run it with ``make bench-overhead``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from bench.in_process import InProcessModel
 from bench.load import cpu_name, put
 from bench.models import DEMO, NAME, bert_base_repository
+from bench.result import publish
 from bert_triton_client import Client
 from bert_triton_client.labelled import read_texts
 from server import TritonServer
 
-RESULT = Path("results/bench-overhead.json")
 WARM_UP_TEXTS = 10
 PAUSE_S = 0.05  # between blocks: the other side's spinning threads go to sleep
 
@@ -176,12 +174,7 @@ def main() -> None:
         f"{options.texts_per_round} movie sentences (median {words:.0f} words), one text a call; {cpu_name()}; "
         f"{time.strftime('%Y-%m-%d')}"
     )
-    print(f"{method}\n\n{table(rows)}")
-    RESULT.parent.mkdir(exist_ok=True)
-    partial = RESULT.with_suffix(".partial")
-    partial.write_text(json.dumps({"method": method, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
-    partial.rename(RESULT)
-    print(f"wrote {RESULT}", file=sys.stderr)
+    publish("bench-overhead", method, table(rows), rows)
 
 
 if __name__ == "__main__":

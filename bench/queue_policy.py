@@ -11,7 +11,6 @@ Run it with ``make bench-queue-policy``.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
 import tempfile
@@ -19,19 +18,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from bench.load import cpu_name, put
-from bench.models import DEMO
+from bench.models import DEMO, demo_without_cache, read_config, write_config
+from bench.models import DEMO_MODEL as MODEL
+from bench.models import DEMO_TENSOR_MODEL as TENSOR_MODEL
 from bert_triton_client import Client
 from bert_triton_client.labelled import read_texts
 from server import TritonServer
 
-REPOSITORY = Path("model_repository")
-MODEL = "sentiment"
 STALLED_MS = 400.0
-TENSOR_MODEL = f"{MODEL}_int8"
 # name -> the models with the policy, instances of the text model
 VARIANTS: dict[str, tuple[tuple[str, ...], int]] = {
     "none": ((), 1),
@@ -54,12 +49,11 @@ class Run:
 
 
 def repository_with(policy_on: tuple[str, ...], text_instances: int, folder: Path) -> Path:
-    """The demo's INT8 models in ``folder``, with the queue policy on some of them."""
+    """The demo repository without its cache, its queue policies as asked."""
+    demo_without_cache(folder)
     for name in (MODEL, TENSOR_MODEL):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("configs"))
-        config = text_format.Parse((folder / name / "config.pbtxt").read_text(), ModelConfig())
+        config = read_config(folder, name)
         if name == MODEL:
-            config.parameters["cache_size"].string_value = "0"
             config.instance_group[0].count = text_instances
         config.dynamic_batching.ClearField("default_queue_policy")
         if name in policy_on:
@@ -67,7 +61,7 @@ def repository_with(policy_on: tuple[str, ...], text_instances: int, folder: Pat
             policy.max_queue_size = 1000
             policy.default_timeout_microseconds = 30_000_000
             policy.allow_timeout_override = True
-        (folder / name / "config.pbtxt").write_text(text_format.MessageToString(config))
+        write_config(folder, name, config)
     return folder
 
 

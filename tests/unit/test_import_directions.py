@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"bert_triton_client"},
     "finetune": {"bert_triton_client"},
     "server": {"bert_triton_client"},
+    "loadtest": {"bert_triton_client"},
     "demo": {"bert_triton_client", "server", "finetune"},
     "bench": {"bert_triton_client", "server", "demo"},
 }
