@@ -2,6 +2,7 @@
 
 python -m demo build [--output build/demo]      the checkpoint and its labelled sentences (also without the word)
 python -m demo serve [--stop-after-answers]     the exported checkpoint in Triton, asked and answering
+python -m demo tables [--readme README.md]      load tests of it: tables T1 to T5, in results/tables
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import sys
 
 # command -> the module whose main(argv) it is
-COMMANDS = {"build": "demo.build", "serve": "demo.serve"}
+COMMANDS = {"build": "demo.build", "serve": "demo.serve", "tables": "demo.measure"}
 _DEFAULT_COMMAND = "build"
 
 

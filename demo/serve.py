@@ -6,12 +6,12 @@ Exactly the two commands of the README, one after the other, with Triton's log i
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from demo.server_process import LOG_FILE, NotServingError, ServerProcess, serving
 
 MODEL = "sentiment"
 TEXTS = (
@@ -20,8 +20,6 @@ TEXTS = (
     "The cast is wonderful, but the story never comes to life.",
     "Funny, warm and very well played.",
 )
-LOG_FILE = Path("build/server.log")
-STOP_TIMEOUT_S = 60.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,55 +32,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stop-after-answers", action="store_true", help="end once the answers are shown")
     parser.add_argument("--log", type=Path, default=LOG_FILE, help="Triton's log (default: %(default)s)")
     options, server_flags = parser.parse_known_args(argv)
-    options.log.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with (
-        options.log.open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "server", *server_flags], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as server,
-    ):
-        try:
+    try:
+        with serving(server_flags, options.log) as server:
             return _serve(server, options.log, stop_after_answers=options.stop_after_answers)
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            _stop(server)
+    except NotServingError as exc:
+        print(exc, file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return 0
 
 
-def _serve(server: subprocess.Popen[str], log: Path, *, stop_after_answers: bool) -> int:
-    started = time.monotonic()
-    ready = server.stdout.readline().strip() if server.stdout else ""
-    url = re.search(r"grpc://[^\s,;]+", ready)
-    if url is None:
-        server.wait()
-        print(_reason(log), file=sys.stderr)
-        return server.returncode or 1
-    print(f"serving after {time.monotonic() - started:.1f} s: {ready.split('; next: ')[0]}")
+def _serve(server: ServerProcess, log: Path, *, stop_after_answers: bool) -> int:
+    print(f"serving after {server.started_s:.1f} s: {server.ready.split('; next: ')[0]}")
     print(f"Triton's log: {log}\n")
     ask = ["bert-triton", "classify", *TEXTS, "--model", MODEL]
     print("$ " + " ".join(f'"{word}"' if " " in word else word for word in ask), flush=True)
     answered = subprocess.run(
-        [sys.executable, "-m", "bert_triton_client", *ask[1:], "--url", url.group()], check=False
+        [sys.executable, "-m", "bert_triton_client", *ask[1:], "--url", server.url("grpc")], check=False
     ).returncode
     if answered != 0 or stop_after_answers:
         return answered
     print("\nserving until Ctrl-C", flush=True)
-    return server.wait()
-
-
-def _stop(server: subprocess.Popen[str]) -> None:
-    """Ends the server, which drains; kills it if it does not end."""
-    if server.poll() is None:
-        server.terminate()
-        try:
-            server.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _reason(log: Path) -> str:
-    """The server's own last word in its log, or the end of it."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    own = [line for line in lines if line.startswith("server: ")]
-    return own[-1] if own else "\n".join(lines[-10:])
+    return server.process.wait()

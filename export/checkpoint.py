@@ -15,8 +15,8 @@ from typing import Any
 from bert_triton_client.contract import TASKS, TENSOR_INPUTS
 from export.errors import CheckpointError, TaskError
 from export.hub import first_line, quiet, resolve, weights_and_licence
-from export.manifest import CheckpointSource
-from export.text_side import ARCHITECTURES, Architecture, TextSide, load_text_side
+from export.manifest import CheckpointSource, ModelArchitecture
+from export.text_side import ARCHITECTURES, TextSide, architecture_of, load_text_side
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Checkpoint:
     origin: CheckpointSource
 
     @property
-    def architecture(self) -> Architecture:
-        """The row of `ARCHITECTURES` of this checkpoint."""
-        return ARCHITECTURES[self.config.model_type]
+    def architecture(self) -> ModelArchitecture:
+        """What its configuration says it is."""
+        return architecture_of(self.config)
 
 
 def load(

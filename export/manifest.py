@@ -15,6 +15,8 @@ One manifest lies in every version folder. Its JSON, format 1:
     gates       [{gate, precision, value, limit, passed, allowed, detail}]: every check, passed or not
     graph       {size_bytes, nodes: {operator: count}, fused: {operator: count}, quantized_matmuls};
                 null for a text model
+    architecture {model_type, layers, hidden_size, heads} as the checkpoint's config states them; null for a text
+                model, where no config.json is at hand, and missing in manifests of before it was recorded
     files       {name: SHA-256 as hex} of every other file of the folder
 
 `verify` holds a folder to its manifest.
@@ -89,6 +91,16 @@ class GraphReport:
 
 
 @dataclass(frozen=True)
+class ModelArchitecture:
+    """What kind of model a checkpoint's config says it is, and how large."""
+
+    model_type: str
+    layers: int
+    hidden_size: int
+    heads: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The manifest of one version folder; the module's docstring describes the fields."""
 
@@ -103,6 +115,7 @@ class Manifest:
     gates: tuple[GateResult, ...] = ()
     graph: GraphReport | None = None
     files: dict[str, str] = field(default_factory=dict)
+    architecture: ModelArchitecture | None = None
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -131,6 +144,8 @@ class Manifest:
             fields["checkpoint"] = CheckpointSource(**fields["checkpoint"])
             fields["gates"] = tuple(GateResult(**gate) for gate in fields["gates"])
             fields["graph"] = GraphReport(**fields["graph"]) if fields["graph"] else None
+            if fields.get("architecture"):
+                fields["architecture"] = ModelArchitecture(**fields["architecture"])
             return cls(**fields)
         except (KeyError, TypeError) as exc:
             raise RepositoryError(f"{source} is not a manifest of format {FORMAT}: {exc}; export again") from exc

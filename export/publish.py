@@ -65,6 +65,7 @@ def _seal(
         gates=result.gates if result else every,
         graph=result.graph if result else None,
         files=hash_files(folder),
+        architecture=source.architecture if result else None,
     )
     manifest.write(folder)
     staging.publish(model, report.version, configs)

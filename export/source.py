@@ -17,8 +17,8 @@ from export.errors import CheckpointError, UsageError
 from export.evaluation import Classifier, onnx_classifier, torch_classifier
 from export.fuse import Shape
 from export.hub import resolve
-from export.manifest import CheckpointSource, sha256_file
-from export.text_side import ARCHITECTURES, TextSide, load_text_side
+from export.manifest import CheckpointSource, ModelArchitecture, sha256_file
+from export.text_side import TextSide, architecture_of, load_text_side
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Source:
         shape: what the optimiser should know.
         write: writes the unfused FP32 graph to a file.
         reference: what the precisions are compared with; called with the file that ``write`` wrote.
+        architecture: what the config says the model is; None where there is no config.
     """
 
     text: TextSide
@@ -40,6 +41,7 @@ class Source:
     shape: Shape
     write: Callable[[Path], None]
     reference: Callable[[Path], Classifier]
+    architecture: ModelArchitecture | None = None
 
 
 def open_source(
@@ -68,35 +70,39 @@ def open_source(
     if labels is not None:
         raise UsageError("--labels", " ".join(labels), "nothing, with --model: its config.json names the labels")
     loaded = checkpoints.load(model, task=task, revision=revision, tokenizer=tokenizer, max_length=max_length)
-    names = loaded.architecture
-    shape = Shape(getattr(loaded.config, names.num_heads), getattr(loaded.config, names.hidden_size))
+    architecture = loaded.architecture
+    shape = Shape(architecture.heads, architecture.hidden_size)
 
     def reference(_: Path) -> Classifier:
         return torch_classifier(loaded.model)
 
     if onnx is None:
         return Source(
-            loaded.text, loaded.inputs, loaded.origin, shape, lambda path: graphs.export(loaded, path), reference
+            loaded.text,
+            loaded.inputs,
+            loaded.origin,
+            shape,
+            lambda path: graphs.export(loaded, path),
+            reference,
+            architecture,
         )
     # The graph is taken in and the checkpoint it was made from judges it.
     given = graphs.read(onnx, len(loaded.text.labels))
-    return Source(loaded.text, given.inputs, loaded.origin, shape, given.write, reference)
+    return Source(loaded.text, given.inputs, loaded.origin, shape, given.write, reference, architecture)
 
 
 def _from_onnx(path: Path, tokenizer: str, task: str, labels: tuple[str, ...] | None, max_length: int | None) -> Source:
     config = _config(tokenizer, task, labels)
     text = load_text_side(tokenizer, config, labels=labels, max_length=max_length)
     given = graphs.read(path, len(text.labels))
-    shape = Shape()
-    if config is not None:
-        names = ARCHITECTURES[config.model_type]
-        shape = Shape(getattr(config, names.num_heads), getattr(config, names.hidden_size))
+    architecture = architecture_of(config) if config is not None else None
+    shape = Shape(architecture.heads, architecture.hidden_size) if architecture else Shape()
 
     def reference(raw: Path) -> Classifier:
         return onnx_classifier(raw, 1, optimise=False)
 
     origin = CheckpointSource(str(path), None, sha256_file(path), None)
-    return Source(text, given.inputs, origin, shape, given.write, reference)
+    return Source(text, given.inputs, origin, shape, given.write, reference, architecture)
 
 
 def _config(tokenizer: str, task: str, labels: tuple[str, ...] | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from export.errors import CheckpointError, LabelError
 from export.hub import first_line, quiet, resolve
+from export.manifest import ModelArchitecture
 
 # Longer than any position table: transformers writes 1e30 when a tokenizer states no limit.
 NO_LIMIT = 10**6
@@ -20,12 +21,14 @@ class Architecture:
     Attributes:
         num_heads: the config attribute with the number of attention heads.
         hidden_size: the config attribute with the hidden size.
+        num_layers: the config attribute with the number of layers.
         positions_start_after_padding: positions count from ``pad_token_id + 1`` on (RoBERTa), so that the
             position table holds that many tokens fewer than it has rows.
     """
 
     num_heads: str = "num_attention_heads"
     hidden_size: str = "hidden_size"
+    num_layers: str = "num_hidden_layers"
     positions_start_after_padding: bool = False
 
 
@@ -35,11 +38,22 @@ _ROBERTA = Architecture(positions_start_after_padding=True)
 ARCHITECTURES: dict[str, Architecture] = {
     "bert": Architecture(),
     "electra": Architecture(),
-    "distilbert": Architecture(num_heads="n_heads", hidden_size="dim"),
+    "distilbert": Architecture(num_heads="n_heads", hidden_size="dim", num_layers="n_layers"),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
 }
+
+
+def architecture_of(config: Any) -> ModelArchitecture:
+    """What ``config``, of a type in `ARCHITECTURES`, says of the model's kind and size."""
+    names = ARCHITECTURES[config.model_type]
+    return ModelArchitecture(
+        config.model_type,
+        layers=int(getattr(config, names.num_layers)),
+        hidden_size=int(getattr(config, names.hidden_size)),
+        heads=int(getattr(config, names.num_heads)),
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .answers import Classification, Health, ModelInfo, ModelStatistics, ModelStatus, TensorInfo
+from .answers import (
+    Classification,
+    DynamicBatching,
+    Health,
+    InstanceGroup,
+    ModelInfo,
+    ModelMetadata,
+    ModelStatistics,
+    ModelStatus,
+    ServerInfo,
+    TensorInfo,
+)
 from .config import ClientConfig, TLSConfig
 from .errors import (
     AccessDeniedError,
@@ -49,18 +60,22 @@ __all__ = [
     "ClientClosedError",
     "ClientConfig",
     "DeadlineExceededError",
+    "DynamicBatching",
     "Health",
+    "InstanceGroup",
     "InvalidConfigError",
     "InvalidRequestError",
     "InvalidTensorError",
     "InvalidTextError",
     "ModelInfo",
+    "ModelMetadata",
     "ModelNotFoundError",
     "ModelStatistics",
     "ModelStatus",
     "NotReadyError",
     "OverloadedError",
     "ServerFaultError",
+    "ServerInfo",
     "ServerUnreachableError",
     "TLSConfig",
     "TensorInfo",

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import transports
-from .answers import Classification, Health, ModelInfo, ModelStatistics, ModelStatus
+from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatistics, ModelStatus, ServerInfo
 from .config import ClientConfig, ClientOptions
 from .errors import BertTritonError, ClientClosedError, InvalidRequestError, InvalidTextError
 from .flows import Answers, Ask, Flow, Flows, Infer, OnError, Question
@@ -178,6 +178,16 @@ class AsyncClient:
     ) -> ModelInfo:
         """What a model takes and gives; asked for once and remembered."""
         return await self._run(self._flows.model_info(model, version, self._flows.call_deadline(timeout_s)))
+
+    async def model_metadata(
+        self, model: str | None = None, *, version: str | int | None = None, timeout_s: float | None = None
+    ) -> ModelMetadata:
+        """What a model says of itself, its ready versions included; `model_info` says more, where it is allowed."""
+        return await self._run(self._flows.model_metadata(model, version, self._flows.call_deadline(timeout_s)))
+
+    async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """The server's name, version and protocol extensions."""
+        return await self._run(self._flows.server_info(self._flows.call_deadline(timeout_s)))
 
     async def models(self, *, timeout_s: float | None = None) -> list[ModelStatus]:
         """Every version of every model in the server's repository."""

@@ -1,13 +1,13 @@
 """What the client answers with: typed, immutable, picklable, and light enough for 100,000 of them.
 
-Owns reading Triton's own answers (config, repository index, statistics), which differ in form
+Owns reading Triton's own answers (config, metadata, repository index, statistics), which differ in form
 between the protocols: gRPC leaves out zeros and writes 64-bit integers as strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import contract
@@ -35,11 +35,39 @@ class TensorInfo:
     name: str
     datatype: str
     dims: tuple[int, ...]
+    optional: bool = False  # an input that a request may leave out
+
+
+@dataclass(frozen=True)
+class InstanceGroup:
+    """Equal instances of a model; ``count`` is for each of the ``gpus``, if there are any."""
+
+    kind: str  # Triton's: KIND_CPU, KIND_GPU, KIND_MODEL, KIND_AUTO
+    count: int
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DynamicBatching:
+    """How Triton forms a model's batches."""
+
+    max_queue_delay_microseconds: int = 0
+    preferred_batch_size: tuple[int, ...] = ()
+    has_queue_policy: bool = False  # bounds the queue, or the time in it
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model's config says that a client needs."""
+    """What a model's config says that a client needs.
+
+    Attributes:
+        max_batch_size: 0: the model takes no batch dimension beside its dims.
+        dynamic_batching: None: every request is a batch of its own.
+        response_cache: Triton may answer a request that it has answered before.
+        decoupled: a request may have any number of responses.
+        sequences: requests belong to sequences.
+        steps: of an ensemble, the models it is made of.
+    """
 
     name: str
     backend: str
@@ -47,6 +75,12 @@ class ModelInfo:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     parameters: Mapping[str, str]
+    instance_groups: tuple[InstanceGroup, ...] = ()
+    dynamic_batching: DynamicBatching | None = None
+    response_cache: bool = False
+    decoupled: bool = False
+    sequences: bool = False
+    steps: tuple[str, ...] = ()
 
     @property
     def task(self) -> str | None:
@@ -75,6 +109,12 @@ class ModelInfo:
                 parameters={
                     key: value.get("string_value", "") for key, value in dict(config.get("parameters", {})).items()
                 },
+                instance_groups=_instance_groups(config.get("instance_group", ())),
+                dynamic_batching=_dynamic_batching(config.get("dynamic_batching")),
+                response_cache=bool(config.get("response_cache", {}).get("enable", False)),
+                decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
+                sequences="sequence_batching" in config,
+                steps=tuple(step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise UnexpectedAnswerError(f"not the config of a model: {str(config)[:200]}") from exc
@@ -87,9 +127,93 @@ def _tensors(rows: Any) -> tuple[TensorInfo, ...]:
             row["name"],
             row["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES"),
             tuple(int(dim) for dim in row.get("dims", ())),
+            bool(row.get("optional", False)),
         )
         for row in rows
     )
+
+
+def _instance_groups(rows: Any) -> tuple[InstanceGroup, ...]:
+    return tuple(
+        InstanceGroup(
+            row.get("kind", "KIND_AUTO"), int(row.get("count", 0)), tuple(int(gpu) for gpu in row.get("gpus", ()))
+        )
+        for row in rows
+    )
+
+
+def _dynamic_batching(row: Any) -> DynamicBatching | None:
+    if row is None:
+        return None
+    return DynamicBatching(
+        max_queue_delay_microseconds=int(row.get("max_queue_delay_microseconds", 0)),
+        preferred_batch_size=tuple(int(size) for size in row.get("preferred_batch_size", ())),
+        # HTTP writes an empty policy of the priority levels where there is none.
+        has_queue_policy=bool(row.get("default_queue_policy")) or bool(row.get("priority_queue_policy")),
+    )
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model says of itself where its config may not be read.
+
+    Attributes:
+        versions: those that are ready, lowest first.
+        platform: for example ``onnxruntime_onnx``.
+        inputs: their ``dims`` include the batch dimension, as -1.
+        outputs: likewise.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @classmethod
+    def from_json(cls, metadata: Any) -> ModelMetadata:
+        """Reads a model's metadata as JSON.
+
+        Raises:
+            UnexpectedAnswerError: it is no metadata.
+        """
+        try:
+            return cls(
+                name=metadata["name"],
+                versions=tuple(sorted((str(v) for v in metadata.get("versions", ())), key=lambda v: (len(v), v))),
+                platform=metadata.get("platform", ""),
+                inputs=_metadata_tensors(metadata.get("inputs", ())),
+                outputs=_metadata_tensors(metadata.get("outputs", ())),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise UnexpectedAnswerError(f"not the metadata of a model: {str(metadata)[:200]}") from exc
+
+
+def _metadata_tensors(rows: Any) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(row["name"], row["datatype"], tuple(int(dim) for dim in row.get("shape", ()))) for row in rows
+    )
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says of itself."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, metadata: Any) -> ServerInfo:
+        """Reads a server's metadata as JSON.
+
+        Raises:
+            UnexpectedAnswerError: it is no metadata.
+        """
+        try:
+            return cls(metadata["name"], str(metadata.get("version", "")), tuple(metadata.get("extensions", ())))
+        except (AttributeError, KeyError, TypeError) as exc:
+            raise UnexpectedAnswerError(f"not the metadata of a server: {str(metadata)[:200]}") from exc
 
 
 @dataclass(frozen=True)
@@ -116,6 +240,28 @@ class ModelStatus:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """How often a step was done, and how long that took in all.
+
+    Attributes:
+        count: requests that took the step.
+        total_ns: their time, added up.
+    """
+
+    count: int = 0
+    total_ns: int = 0
+
+    @property
+    def mean_ms(self) -> float:
+        """Of one request; 0 without any."""
+        return self.total_ns / 1e6 / max(1, self.count)
+
+    def since(self, earlier: Duration) -> Duration:
+        """What was added since an earlier reading."""
+        return Duration(self.count - earlier.count, self.total_ns - earlier.total_ns)
+
+
+@dataclass(frozen=True)
 class ModelStatistics:
     """What one version of a model has done since it was loaded.
 
@@ -127,6 +273,10 @@ class ModelStatistics:
         queue_ms: mean time a request waited for its batch.
         compute_ms: mean time of a request in the model, copies in and out included.
         cache_hits: requests answered by Triton's response cache.
+        queue: what `queue_ms` is the mean of; two equal statistics may differ in this and the following.
+        compute_input: copying the inputs. Requests that a cache answered are in none of the three.
+        compute_infer: the model itself.
+        compute_output: copying the outputs.
     """
 
     name: str
@@ -138,6 +288,10 @@ class ModelStatistics:
     queue_ms: float
     compute_ms: float
     cache_hits: int
+    queue: Duration = field(default=Duration(), compare=False)
+    compute_input: Duration = field(default=Duration(), compare=False)
+    compute_infer: Duration = field(default=Duration(), compare=False)
+    compute_output: Duration = field(default=Duration(), compare=False)
 
     @property
     def mean_batch_size(self) -> float:
@@ -153,27 +307,72 @@ class ModelStatistics:
             raise UnexpectedAnswerError(f"not statistics: {str(statistics)[:200]}") from exc
         return sorted(found, key=lambda one: (one.name, len(one.version), one.version))
 
+    def since(self, earlier: ModelStatistics) -> ModelStatistics:
+        """What was added since an earlier reading of the same version; the means are of that alone.
+
+        Raises:
+            UnexpectedAnswerError: a counter went down: the server, or the model, was loaded anew in between.
+        """
+        return self._of(
+            self.name,
+            self.version,
+            requests=self._added(earlier, "requests"),
+            failures=self._added(earlier, "failures"),
+            inferences=self._added(earlier, "inferences"),
+            executions=self._added(earlier, "executions"),
+            cache_hits=self._added(earlier, "cache_hits"),
+            queue=self.queue.since(earlier.queue),
+            compute=[now.since(then) for now, then in zip(self._compute, earlier._compute, strict=True)],
+        )
+
+    def _added(self, earlier: ModelStatistics, name: str) -> int:
+        now, then = getattr(self, name), getattr(earlier, name)
+        if now < then:
+            raise UnexpectedAnswerError(
+                f"model {self.name!r} version {self.version}: its counter of {name} went down from {then} to {now}: "
+                "the server, or the model, was loaded anew in between"
+            )
+        return int(now - then)
+
+    @property
+    def _compute(self) -> tuple[Duration, Duration, Duration]:
+        return self.compute_input, self.compute_infer, self.compute_output
+
+    @classmethod
+    def _of(
+        cls, name: str, version: str, *, queue: Duration, compute: Sequence[Duration], **counts: int
+    ) -> ModelStatistics:
+        compute_input, compute_infer, compute_output = compute
+        return cls(
+            name=name,
+            version=version,
+            queue_ms=queue.mean_ms,
+            compute_ms=Duration(compute_infer.count, sum(one.total_ns for one in compute)).mean_ms,
+            queue=queue,
+            compute_input=compute_input,
+            compute_infer=compute_infer,
+            compute_output=compute_output,
+            **counts,
+        )
+
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> ModelStatistics:
         stats = row.get("inference_stats", {})
 
-        def count(name: str) -> int:
-            return int(stats.get(name, {}).get("count", 0))
+        def duration(name: str) -> Duration:
+            pair = stats.get(name, {})
+            return Duration(int(pair.get("count", 0)), int(pair.get("ns", 0)))
 
-        def total_ms(name: str) -> float:
-            return int(stats.get(name, {}).get("ns", 0)) / 1e6
-
-        compute = total_ms("compute_input") + total_ms("compute_infer") + total_ms("compute_output")
-        return cls(
-            name=row["name"],
-            version=str(row.get("version", "")),
-            requests=count("success"),
-            failures=count("fail"),
+        return cls._of(
+            row["name"],
+            str(row.get("version", "")),
+            requests=duration("success").count,
+            failures=duration("fail").count,
             inferences=int(row.get("inference_count", 0)),
             executions=int(row.get("execution_count", 0)),
-            queue_ms=total_ms("queue") / max(1, count("queue")),
-            compute_ms=compute / max(1, count("compute_infer")),
-            cache_hits=count("cache_hit"),
+            cache_hits=duration("cache_hit").count,
+            queue=duration("queue"),
+            compute=[duration(f"compute_{step}") for step in ("input", "infer", "output")],
         )
 
 

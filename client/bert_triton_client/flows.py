@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from . import contract, wire
-from .answers import Classification, Health, ModelInfo, ModelStatistics, ModelStatus
+from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatistics, ModelStatus, ServerInfo
 from .config import ClientConfig, check_timeout
 from .errors import (
     AccessDeniedError,
@@ -55,6 +55,8 @@ class Question(enum.Enum):
     CONFIG = enum.auto()
     INDEX = enum.auto()
     STATISTICS = enum.auto()
+    SERVER = enum.auto()
+    METADATA = enum.auto()
 
 
 class Infer(NamedTuple):
@@ -309,6 +311,18 @@ class Flows:
         """What the loaded versions of one model, or of all, have done."""
         answer = yield from self._ask(Question.STATISTICS, self._request_deadline(call), model or "")
         return ModelStatistics.from_json(answer)
+
+    def server_info(self, call: Deadline | None) -> Flow[ServerInfo]:
+        """What the server says of itself."""
+        return ServerInfo.from_json((yield from self._ask(Question.SERVER, self._request_deadline(call))))
+
+    def model_metadata(
+        self, model: str | None, version: str | int | None, call: Deadline | None
+    ) -> Flow[ModelMetadata]:
+        """What a model says of itself."""
+        name, number = self.target(model, version)
+        answer = yield from self._ask(Question.METADATA, self._request_deadline(call), name, number)
+        return ModelMetadata.from_json(answer)
 
     def health(self, model: str | None, call: Deadline | None) -> Flow[Health]:
         """What a look at the server finds; a fault is part of the answer."""

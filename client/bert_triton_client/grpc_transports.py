@@ -44,6 +44,8 @@ _QUESTIONS: Mapping[Question, tuple[str, str, tuple[str, ...]]] = {
     Question.CONFIG: ("ModelConfig", "ModelConfigRequest", ("name", "version")),
     Question.INDEX: ("RepositoryIndex", "RepositoryIndexRequest", ()),
     Question.STATISTICS: ("ModelStatistics", "ModelStatisticsRequest", ("name", "version")),
+    Question.SERVER: ("ServerMetadata", "ServerMetadataRequest", ()),
+    Question.METADATA: ("ModelMetadata", "ModelMetadataRequest", ("name", "version")),
 }
 
 

@@ -25,14 +25,16 @@ from .faults import error_from_http
 from .flows import Ask, Infer, Question
 from .transports import closed, late, timeout_us, unreachable, untrusted, wrong_protocol
 
-# question: (method, path before the model's, path after it)
-_QUESTIONS: Mapping[Question, tuple[str, str, str]] = {
-    Question.LIVE: ("GET", "v2/health/live", ""),
-    Question.READY: ("GET", "v2/health/ready", ""),
-    Question.MODEL_READY: ("GET", "v2", "/ready"),
-    Question.CONFIG: ("GET", "v2", "/config"),
-    Question.INDEX: ("POST", "v2/repository/index", ""),
-    Question.STATISTICS: ("GET", "v2", "/stats"),
+# question: (method, path)
+_QUESTIONS: Mapping[Question, tuple[str, str]] = {
+    Question.LIVE: ("GET", "v2/health/live"),
+    Question.READY: ("GET", "v2/health/ready"),
+    Question.MODEL_READY: ("GET", "v2{model}/ready"),
+    Question.CONFIG: ("GET", "v2{model}/config"),
+    Question.INDEX: ("POST", "v2/repository/index"),
+    Question.STATISTICS: ("GET", "v2{model}/stats"),
+    Question.SERVER: ("GET", "v2"),
+    Question.METADATA: ("GET", "v2{model}"),
 }
 _YES_OR_NO = (Question.LIVE, Question.READY, Question.MODEL_READY)
 HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -75,11 +77,9 @@ class HttpCodec:
 
     def question(self, step: Ask) -> HttpRequest:
         """The request of a question."""
-        method, before, after = _QUESTIONS[step.question]
-        model = ""
-        if after:
-            model = _model_path(step.model, step.version) if step.model else "/models"
-        return HttpRequest(method, f"{self.endpoint.path}/{before}{model}{after}")
+        method, path = _QUESTIONS[step.question]
+        model = _model_path(step.model, step.version) if step.model else "/models"
+        return HttpRequest(method, f"{self.endpoint.path}/{path.format(model=model)}")
 
     def fact(self, step: Ask, response: HttpResponse) -> Any:
         """The answer of a question, or what its status raises."""

@@ -12,7 +12,7 @@ import pytest
 from export.__main__ import main
 from export.checkpoint import load
 from export.errors import CheckpointError, LabelError, TaskError
-from export.manifest import sha256_file
+from export.manifest import ModelArchitecture, sha256_file
 from tests.integration import tiny_models
 from tests.integration.tiny_models import LABELS, MAX_LENGTH
 
@@ -44,6 +44,12 @@ def test_architectures(kind: str) -> None:
     assert loaded.text.max_length == MAX_LENGTH
     assert loaded.inputs == tiny_models.ARCHITECTURES[kind].inputs
     assert loaded.text.pad_token_id == (1 if kind == "roberta" else 0)
+    assert loaded.architecture == ModelArchitecture(
+        tiny_models.ARCHITECTURES[kind].model_type,
+        tiny_models.LAYERS,
+        tiny_models.HIDDEN_SIZE,
+        8 if kind == "minilm" else tiny_models.HEADS,
+    )
     assert not loaded.model.training
     assert loaded.model.config._attn_implementation == "eager"
 

@@ -12,7 +12,7 @@ import pytest
 from export import onnx as graphs
 from export.checkpoint import load
 from export.errors import CheckpointError, LabelError, UsageError
-from export.manifest import Manifest, read_labels, sha256_file
+from export.manifest import Manifest, ModelArchitecture, read_labels, sha256_file
 from export.pipeline import ExportRequest, run
 from tests.integration import tiny_models
 from tests.integration.tiny_models import LAYERS
@@ -44,6 +44,7 @@ def test_taken_in_with_its_tokenizer(raw: Path, tmp_path: Path) -> None:
     manifest = Manifest.read(output / "tiny_fp32/1")
     assert manifest.checkpoint.name == str(raw)
     assert manifest.checkpoint.sha256 == sha256_file(raw)
+    assert manifest.architecture == ModelArchitecture("bert", LAYERS, tiny_models.HIDDEN_SIZE, tiny_models.HEADS)
     assert manifest.graph is not None
     assert manifest.graph.fused["Attention"] == LAYERS
 

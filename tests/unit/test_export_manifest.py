@@ -11,7 +11,16 @@ import pytest
 
 from export import manifest
 from export.errors import RepositoryError
-from export.manifest import CheckpointSource, GateResult, GraphReport, Manifest, hash_files, read_labels, verify
+from export.manifest import (
+    CheckpointSource,
+    GateResult,
+    GraphReport,
+    Manifest,
+    ModelArchitecture,
+    hash_files,
+    read_labels,
+    verify,
+)
 
 ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 
@@ -29,6 +38,7 @@ def full(**changes: object) -> Manifest:
         "gates": (GateResult("logits", "int8", 0.05, 0.1, passed=True, detail={"batch_size": 3}),),
         "graph": GraphReport(123, {"MatMul": 2}, {"Attention": 6}, 12),
         "files": {"model.onnx": ABC_SHA256},
+        "architecture": ModelArchitecture("bert", 6, 384, 12),
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -41,7 +51,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"precision": None, "graph": None, "ir_version": None, "opset": {}, "gates": ()}]
+    "changes",
+    [{}, {"precision": None, "graph": None, "ir_version": None, "opset": {}, "gates": (), "architecture": None}],
 )
 def test_what_is_written_is_read_back(changes: dict[str, object]) -> None:
     assert Manifest.from_json(full(**changes).to_json()) == full(**changes)
@@ -75,6 +86,12 @@ def test_an_unknown_format_is_refused(number: object) -> None:
 def test_what_is_not_a_manifest_is_refused(text: str) -> None:
     with pytest.raises(RepositoryError, match=r"manifest\.json"):
         Manifest.from_json(text)
+
+
+def test_a_manifest_of_before_architectures_were_recorded_is_read() -> None:
+    fields = json.loads(full().to_json())
+    del fields["architecture"]
+    assert Manifest.from_json(json.dumps(fields)) == full(architecture=None)
 
 
 def test_an_unknown_field_is_refused() -> None:

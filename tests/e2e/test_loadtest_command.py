@@ -1,0 +1,454 @@
+"""``python -m loadtest`` as a user runs it: tables, limits, resume, Ctrl-C, a server that dies, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bert_triton_client import Client
+from loadtest.cell import INTERRUPTED, INVALID, OK, CellResult, Run
+from loadtest.results import RunFolder
+from server import TritonServer
+from tests.conftest import REPOSITORY_ROOT
+from tests.e2e import triton
+
+SHORT = ("--warm-up-s", "0.3", "--duration-s", "1", "--min-requests", "5", "--max-duration-s", "3")
+LONG = ("--warm-up-s", "0.3", "--duration-s", "60", "--max-duration-s", "60")
+TIMEOUT_S = 120.0
+
+# Answers with the text itself, whatever it says.
+PLAIN_BACKEND = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        texts = [pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", text)]) for text in texts]
+"""
+FAILING_BACKEND = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.asked = 0
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            self.asked += 1
+            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            error = pb_utils.TritonError("every fifth fails") if self.asked % 5 == 0 else None
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)], error))
+        return responses
+"""
+# Serves one request at a time, whatever its batch size, and leaves the machine to others meanwhile.
+SLEEPING_BACKEND = """
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            time.sleep(0.05)
+            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
+        return responses
+"""
+SERVICE_S = 0.05
+# Answers each request after 30 s: longer than a cell and its timeout.
+SILENT_BACKEND = """
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(30)
+        return [pb_utils.InferenceResponse(error=pb_utils.TritonError("late")) for _ in requests]
+"""
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "loadtest", *words]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "BERT_TRITON_URL"}
+
+
+def loadtest(*words: str, cwd: Path = REPOSITORY_ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**environment(), "PYTHONPATH": str(REPOSITORY_ROOT)},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def stored(folder: Path) -> Run:
+    return RunFolder.open(folder).read()
+
+
+def code_of(cells: Iterable[CellResult]) -> int:
+    """What a command ends with that measured these: on a busy machine a cell may be invalid."""
+    return 0 if all(cell.verdict == OK for cell in cells) else 1
+
+
+def column(cells: tuple[CellResult, ...], name: str) -> list[Any]:
+    return [getattr(cell.spec, name) for cell in cells]
+
+
+def write_repository(root: Path) -> dict[str, Path]:
+    """Models of at most 8 texts a request: an instant one, one that takes its time, one that fails, a silent one."""
+    sources = {
+        "plain": PLAIN_BACKEND,
+        "sleeping": SLEEPING_BACKEND,
+        "failing": FAILING_BACKEND,
+        "silent": SILENT_BACKEND,
+    }
+    for name, source in sources.items():
+        triton.write_backend(root / "backends", name, source)
+        triton.write_model(root / "repository", name, backend=name)
+    return {"repository": root / "repository", "backends": root / "backends"}
+
+
+@pytest.fixture(scope="module")
+def small_server(
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+) -> TritonServer:
+    """A server that the tests of this module share."""
+    return module_server_factory(**write_repository(tmp_path_factory.mktemp("small")))
+
+
+@pytest.fixture
+def own_server(server_factory: Callable[..., TritonServer], tmp_path: Path) -> TritonServer:
+    """A server of one test."""
+    return server_factory(**write_repository(tmp_path / "own"))
+
+
+# --- The commands ---------------------------------------------------------------------------------
+
+
+def test_batch_sizes_of_the_demo_model(demo_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = loadtest("batch-size", "--url", demo_server.grpc_url, "--sizes", "1", "4", "--output", str(folder), *SHORT)
+    run = stored(folder)
+    assert column(run.cells, "batch_size") == [1, 4], done.stderr
+    assert {cell.verdict for cell in run.cells} <= {OK, INVALID}
+    assert done.returncode == code_of(run.cells)
+    for cell in run.cells:
+        samples = RunFolder.open(folder).samples(cell.spec.id)
+        assert samples is not None
+        assert len(samples.latency_s) == cell.client.requests >= 5
+        assert cell.server is not None
+        assert cell.server.models[0].requests > 0
+        # What Triton counted is what the client got, but for what came while the counters were read.
+        difference = cell.server.models[0].inferences - cell.client.requests * cell.spec.batch_size
+        assert abs(difference) <= 4 * cell.spec.batch_size + 0.5 * cell.client.sentences_per_s.value
+    assert "| batch-size_sentiment_b4_u1 " in done.stdout
+    assert "[1/2] sentiment, batch size 1, 1 user: " in done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"Wrote {folder} (")
+    assert "Next: python -m loadtest capacity " in last
+    assert (folder / "report.html").is_file()
+
+
+def test_concurrency_shows_the_knee_over_http(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.http_url, "--model", "sleeping", "--output", str(folder), *SHORT)
+    done = loadtest("concurrency", "--users", "1", "4", *flags)
+    run = stored(folder)
+    assert [cell.spec.workload.users for cell in run.cells] == [1, 4], done.stderr
+    assert {cell.spec.protocol for cell in run.cells} == {"HTTP"}
+    assert done.returncode == code_of(run.cells)
+    if done.returncode == 0:
+        # One at a time: four users get what one gets, four times as late.
+        assert "The knee is at " in done.stdout
+        assert run.cells[1].client.latency_ms["p50"].value > 3 * SERVICE_S * 1000
+
+
+def test_capacity_reuses_batch_sizes_and_finds_the_limit(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "sleeping", "--output", str(folder), "--sizes", "1", "4")
+    loadtest("batch-size", *flags, *SHORT)
+    before = {cell.spec.id: cell for cell in stored(folder).cells if cell.verdict == OK}
+    done = loadtest("capacity", "--p99-ms", "1000", *flags, *SHORT)
+    run = stored(folder)
+    (capacity,) = run.capacities
+    assert capacity.p99_limit_ms == 1000
+    assert [cell for cell in run.cells if cell.spec.id in before] == list(before.values()), "measured twice"
+    assert done.stderr.count("(measured before)") == len(before)
+    assert {"capacity_sleeping_b1_u16", *before} <= {cell.spec.id for cell in run.cells}
+    assert done.returncode == (0 if capacity.largest_batch_size or capacity.rate_per_s else 1), done.stderr
+    if before:
+        assert capacity.largest_batch_size in column(tuple(before.values()), "batch_size")
+        assert f"Largest batch size with P99 <= 1000 ms: {capacity.largest_batch_size} (P99 " in done.stdout
+    if capacity.rate_per_s is not None:
+        (shown,) = [cell for cell in run.cells if cell.spec.id == capacity.rate_cell]
+        assert shown.spec.workload.rate_per_s == capacity.rate_per_s
+        assert shown.verdict == OK
+        assert shown.client.latency_ms["p99"].value <= 1000
+        # 20 a second is all that it can do; a window of some seconds lets a little more pass.
+        assert capacity.rate_per_s <= 1.5 / SERVICE_S
+        assert "Largest load: " in done.stdout
+
+
+def test_a_limit_that_nothing_meets_is_exit_code_1(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "sleeping", "--output", str(folder), "--sizes", "1")
+    done = loadtest("capacity", "--p99-ms", "40", *flags, *SHORT)
+    assert done.returncode == 1
+    assert "No batch size that was tried has P99 <= 40 ms" in done.stdout
+    assert "No load" in done.stdout
+    (capacity,) = stored(folder).capacities
+    assert capacity.largest_batch_size is None
+    assert capacity.rate_per_s is None
+
+
+def test_json_is_all_that_stands_on_stdout(small_server: TritonServer, tmp_path: Path) -> None:
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "run"), "--json", *SHORT)
+    done = loadtest("batch-size", "--sizes", "2", *flags)
+    printed = json.loads(done.stdout)
+    assert printed["run"]["cells"][0]["spec"]["batch_size"] == 2
+
+
+def test_default_sizes_stop_at_the_model_s_and_a_dry_run_measures_nothing(
+    small_server: TritonServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(folder), "--dry-run")
+    done = loadtest("batch-size", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "batch-size_plain_b8_u1" in done.stdout
+    assert "b16" not in done.stdout
+    assert "Left out: 16, 32, 64, over plain's max_batch_size 8." in done.stdout
+    assert not folder.exists()
+
+
+def test_secrets_are_not_stored(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--sizes", "1", "--output", str(folder), *SHORT)
+    done = loadtest("batch-size", *flags, "--header", "authorization=Bearer hunter2")
+    assert stored(folder).cells
+    assert "hunter2" not in done.stdout + done.stderr
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+# --- Interrupted, resumed, broken off ----------------------------------------------------------------
+
+
+def inferences(server: TritonServer, model: str) -> int:
+    with Client(server.grpc_url) as client:
+        return sum(entry.inferences for entry in client.statistics(model))
+
+
+def test_ctrl_c_keeps_what_was_measured_and_the_run_resumes(own_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ["--url", own_server.grpc_url, "--model", "sleeping", "--output", str(folder)]
+    loadtest("batch-size", "--sizes", "1", *flags, *SHORT)
+    (kept,) = stored(folder).cells
+    asked_before = inferences(own_server, "sleeping")
+
+    process = subprocess.Popen(
+        command("batch-size", "--sizes", "2", "4", *flags, *LONG),
+        cwd=REPOSITORY_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        triton.eventually(lambda: inferences(own_server, "sleeping") > asked_before + 20, 60.0, "load")
+        time.sleep(1.5)  # into the window
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert "| batch-size_sleeping_b2_u1 " in out
+    assert f"Next: python -m loadtest batch-size --sizes 2 4 --url {own_server.grpc_url}" in out.splitlines()[-1]
+    verdicts = {cell.spec.batch_size: cell.verdict for cell in stored(folder).cells}
+    assert verdicts == {1: kept.verdict, 2: INTERRUPTED}
+    triton.eventually(lambda: not children(process.pid), 10.0, "the end of the generator")
+
+    again = loadtest("batch-size", "--sizes", "1", "8", *flags, *SHORT)
+    assert ("measured before" in again.stderr) == (kept.verdict == OK)
+    assert sorted(column(stored(folder).cells, "batch_size")) == [1, 2, 8]
+    assert "run.json" in {path.name for path in folder.iterdir()}
+
+    otherwise = loadtest("batch-size", "--sizes", "2", *flags, *SHORT)
+    assert otherwise.returncode == 1
+    assert "batch-size_sleeping_b2_u1 measured otherwise: duration_s was 60.0, now 1.0" in otherwise.stderr
+
+
+def children(group: int) -> list[int]:
+    """Live processes of a process group."""
+    return [pid for pid in psutil.pids() if triton.alive(pid) and _group(pid) == group]
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_a_server_killed_halfway_ends_the_sweep_and_keeps_what_there_is(
+    own_server: TritonServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    flags = ["--url", own_server.grpc_url, "--model", "plain", "--output", str(folder)]
+    windows = ["--warm-up-s", "0.3", "--duration-s", "4", "--min-requests", "5", "--timeout-s", "2"]
+    process = subprocess.Popen(
+        command("batch-size", "--sizes", "1", "2", "4", "8", *flags, *windows),
+        cwd=REPOSITORY_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        triton.eventually((folder / "cells" / "batch-size_plain_b1_u1.json").exists, 60.0, "the first cell")
+        time.sleep(3.0)  # into the second
+        own_server.kill()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "the server is gone" in err
+    cells = stored(folder).cells
+    assert column(cells, "batch_size")[0] == 1
+    assert len(cells) < 4
+    assert cells[-1].verdict == INTERRUPTED
+    assert "| batch-size_plain_b1_u1 " in out
+
+
+# --- Bad input -------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One clear line, the right code, and nothing measured."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("loadtest: error: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_server_down(tmp_path: Path) -> None:
+    url = f"grpc://127.0.0.1:{free_port()}"
+    refused(loadtest("batch-size", "--url", url, "--output", str(tmp_path / "run")), 1, url)
+    assert not (tmp_path / "run").exists()
+
+
+def test_model_missing(small_server: TritonServer, tmp_path: Path) -> None:
+    done = loadtest(
+        "batch-size", "--url", small_server.grpc_url, "--model", "nobody", "--output", str(tmp_path / "run")
+    )
+    refused(done, 1, "nobody")
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_wrong_protocol_port(small_server: TritonServer, tmp_path: Path, scheme: str) -> None:
+    other = small_server.http_url if scheme == "grpc" else small_server.grpc_url
+    address = other.partition("://")[2]
+    url = f"{scheme}://{address}"
+    refused(loadtest("batch-size", "--url", url, "--model", "plain", "--output", str(tmp_path / "run")), 1, address)
+
+
+def test_a_size_above_the_model_s(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(folder))
+    refused(loadtest("batch-size", "--sizes", "1", "9", *flags), 2, "9", "max_batch_size", "8")
+    assert not folder.exists()
+
+
+def test_sizes_0(tmp_path: Path) -> None:
+    refused(
+        loadtest("batch-size", "--sizes", "0", cwd=tmp_path), 2, "--sizes: 0: expected a whole number of at least 1"
+    )
+
+
+def test_empty_and_missing_text_files(small_server: TritonServer, tmp_path: Path) -> None:
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "run"))
+    empty = tmp_path / "empty.txt"
+    empty.write_text("")
+    for path in (empty, tmp_path / "absent.csv"):
+        refused(loadtest("batch-size", *flags, "--texts", str(path)), 2, str(path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_results_folder_that_cannot_be_written(small_server: TritonServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "file" / "run"), *SHORT)
+    asked = inferences(small_server, "plain")
+    refused(loadtest("batch-size", "--sizes", "1", *flags), 1, str(tmp_path / "file"), "cannot be written")
+    assert inferences(small_server, "plain") == asked
+
+
+def test_a_bad_environment(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("batch-size"),
+        cwd=REPOSITORY_ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BERT_TRITON_URL": "localhost"},
+        check=False,
+    )
+    refused(done, 2, "BERT_TRITON_URL", "'localhost'")
+
+
+def test_a_model_that_fails_some_requests(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "failing", "--sizes", "1", "--output", str(folder), *SHORT)
+    done = loadtest("batch-size", *flags)
+    (cell,) = stored(folder).cells
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert cell.verdict == "failed"
+    assert "every fifth fails" in " ".join(cell.client.failure_examples.values())
+    assert 0.1 < cell.client.error_rate < 0.3
+    assert "failed" in done.stdout
+
+
+def test_zero_samples(small_server: TritonServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    flags = ("--url", small_server.grpc_url, "--model", "silent", "--sizes", "1", "--output", str(folder), *SHORT)
+    done = loadtest("batch-size", *flags, "--timeout-s", "1")
+    (cell,) = stored(folder).cells
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert cell.client.requests == 0
+    assert cell.verdict in ("failed", "invalid")
+    assert "no answer" in done.stderr

@@ -1,0 +1,215 @@
+"""The load test, run as a user runs it, against models whose behaviour is known: it must find what theory says.
+
+One model sleeps a set time and serves one request at a time, so a closed load of n users has throughput 1/S and latency
+n x S, and a Poisson load waits as in M/D/1 (Pollaczek-Khinchine). Another fails every fifth request. A third is what a
+stranger's repository holds: the tensors of NVIDIA's BERT examples, fixed length, names of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest.samples import Samples
+from server import TritonServer
+from tests.conftest import REPOSITORY_ROOT
+from tests.e2e import triton
+
+SERVICE_S = 0.02
+SHORT = ("--warm-up-s", "0.5", "--min-requests", "1")
+
+SLEEPING_BACKEND = f"""
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            time.sleep({SERVICE_S})
+            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
+        return responses
+"""
+
+FAILING_BACKEND = """
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.asked = 0
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            time.sleep(0.002)
+            self.asked += 1
+            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            if self.asked % 5 == 0:
+                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError("every fifth fails")))
+            else:
+                responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
+        return responses
+"""
+
+# Tensors as in the BERT examples of NVIDIA: INT32, one length, names of their own.
+FOREIGN_CONFIG = """
+name: "bert_foreign"
+backend: "python"
+max_batch_size: 8
+input [
+  {{ name: "input_ids" data_type: TYPE_INT32 dims: [ 128 ] }},
+  {{ name: "segment_ids" data_type: TYPE_INT32 dims: [ 128 ] }},
+  {{ name: "tokens_that_count" data_type: TYPE_INT32 dims: [ 128 ] }}
+]
+output [ {{ name: "cls_squad_logits" data_type: TYPE_FP32 dims: [ 128, 2 ] }} ]
+instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+dynamic_batching {{ }}
+"""
+FOREIGN_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            ids, mask = (
+                pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+                for name in ("input_ids", "tokens_that_count")
+            )
+            # What a client must get right: a mask of ones and zeros, ids only where it is one.
+            assert set(np.unique(mask)) <= {0, 1} and not ids[mask == 0].any() and mask[:, 0].all()
+            logits = np.repeat(ids[:, :, None].astype(np.float32), 2, axis=2)
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("cls_squad_logits", logits)]))
+        return responses
+"""
+
+
+@pytest.fixture(scope="module")
+def known_server(
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+) -> TritonServer:
+    folder = tmp_path_factory.mktemp("known")
+    backends = folder / "backends"
+    triton.write_backend(backends, "sleeping", SLEEPING_BACKEND)
+    triton.write_backend(backends, "failing", FAILING_BACKEND)
+    repository = folder / "repository"
+    triton.write_model(repository, "sleeping", backend="sleeping")
+    triton.write_model(repository, "failing", backend="failing")
+    triton.write_model(repository, "bert_foreign", config=FOREIGN_CONFIG)
+    (repository / "bert_foreign/1/model.py").write_text(FOREIGN_MODEL)
+    return module_server_factory(repository, backends=backends)
+
+
+def loadtest(*words: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+    """Runs the command; returns its outcome and the cells it left."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest", *words, "--output", str(folder)],
+        cwd=REPOSITORY_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    cells = [json.loads(path.read_text()) for path in folder.glob("cells/*.json")]
+    return done, sorted(cells, key=lambda cell: cell["spec"]["workload"]["users"] or 0)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_closed_load_on_a_serial_server(known_server: TritonServer, tmp_path: Path, protocol: str) -> None:
+    url = {"grpc": known_server.grpc_url, "http": known_server.http_url}[protocol]
+    done, cells = loadtest(
+        *("concurrency", "--url", url, "--model", "sleeping", "--metrics-url", known_server.metrics_url),
+        *("--users", "1", "4", "--duration-s", "3", "--max-duration-s", "3", *SHORT),
+        folder=tmp_path / "run",
+    )
+    assert len(cells) == 2, done.stderr
+    for cell, users in zip(cells, (1, 4), strict=True):
+        client, server = cell["client"], cell["server"]
+        service_ms = server["models"][0]["compute_infer_ms"]  # a sleep takes longer than it was told on a busy machine
+        assert service_ms >= SERVICE_S * 1000
+        # Between two requests of one user lies the way to the server and back.
+        assert client["latency_ms"]["p50"]["value"] == pytest.approx(users * service_ms, rel=0.25)
+        assert client["requests_per_s"]["value"] == pytest.approx(1000 / service_ms, rel=0.25)
+        assert client["requests_per_s"]["value"] <= 1 / SERVICE_S
+        # Little's law: users = throughput x latency, whatever the machine does.
+        in_flight = client["requests_per_s"]["value"] * client["mean_latency_ms"] / 1000
+        assert in_flight == pytest.approx(users, rel=0.1)
+        # All but one wait in Triton's queue.
+        assert server["models"][0]["queue_ms"] == pytest.approx((users - 1) * service_ms, rel=0.25, abs=3)
+
+
+def test_a_poisson_load_queues_as_theory_says(known_server: TritonServer, tmp_path: Path) -> None:
+    """M/D/1: the mean wait is rho S / (2 (1 - rho)), counted from the intended send time."""
+    done, (cell,) = loadtest(
+        *("batch-size", "--sizes", "1", "--rate", "30", "--url", known_server.grpc_url, "--model", "sleeping"),
+        *("--metrics-url", known_server.metrics_url, "--duration-s", "12", "--max-duration-s", "12", *SHORT),
+        folder=tmp_path / "run",
+    )
+    client = cell["client"]
+    service_ms = cell["server"]["models"][0]["compute_infer_ms"]
+    rho = client["requests_per_s"]["value"] * service_ms / 1000
+    expected_ms = service_ms + rho * service_ms / (2 * (1 - rho))
+    assert client["requests_per_s"]["value"] == pytest.approx(30, rel=0.25), done.stderr
+    # 360 arrivals: the mean of a queue at this load still varies by a quarter from run to run.
+    assert client["mean_latency_ms"] == pytest.approx(expected_ms, rel=0.4)
+    assert client["mean_latency_ms"] > service_ms * 1.15  # a closed load of one user would see none of the queue
+
+
+def test_an_open_load_above_capacity_shows_its_queue(known_server: TritonServer, tmp_path: Path) -> None:
+    """Twice what the server can do: a closed load would call that 20 ms a request; the queue grows by 1 s every 2 s."""
+    done, (cell,) = loadtest(
+        *("batch-size", "--sizes", "1", "--rate", "100", "--url", known_server.grpc_url, "--model", "sleeping"),
+        *("--metrics-url", known_server.metrics_url, "--duration-s", "4", "--max-duration-s", "4", *SHORT),
+        folder=tmp_path / "run",
+    )
+    assert cell["client"]["latency_ms"]["p95"]["value"] > 1500, done.stderr
+    assert cell["client"]["requests_per_s"]["value"] <= 1 / SERVICE_S * 1.02
+    said = " ".join([*cell["reasons"], *cell["warnings"]])
+    assert "rate" in said
+
+
+def test_a_model_that_fails_every_fifth_request(known_server: TritonServer, tmp_path: Path) -> None:
+    done, (cell,) = loadtest(
+        *("concurrency", "--url", known_server.grpc_url, "--model", "failing", "--users", "2"),
+        *("--metrics-url", known_server.metrics_url, "--duration-s", "2", "--max-duration-s", "2", *SHORT),
+        folder=tmp_path / "run",
+    )
+    client = cell["client"]
+    failed = sum(client["failures"].values())
+    assert failed / (failed + client["requests"]) == pytest.approx(0.2, abs=0.01)
+    assert cell["verdict"] == "failed"
+    assert "every fifth fails" in " ".join(client["failure_examples"].values())
+    assert done.returncode == 1
+    assert cell["server"]["models"][0]["failures"] == pytest.approx(failed, abs=2)
+    samples = Samples.load(tmp_path / "run/cells" / f"{cell['spec']['id']}.npz")
+    assert np.count_nonzero(samples.kind) == failed
+
+
+def test_a_strangers_model_needs_its_tensor_names_only(known_server: TritonServer, tmp_path: Path) -> None:
+    words = ("concurrency", "--url", known_server.http_url, "--model", "bert_foreign", "--users", "1")
+    words += ("--batch-size", "2", "--duration-s", "1", "--max-duration-s", "1", *SHORT)
+    done, cells = loadtest(*words, folder=tmp_path / "unnamed")
+    assert (done.returncode, cells) == (1, [])
+    assert "tokens_that_count" in done.stderr
+    assert "--attention-mask-tensor" in done.stderr
+
+    done, (cell,) = loadtest(*words, "--attention-mask-tensor", "tokens_that_count", folder=tmp_path / "named")
+    assert cell["client"]["failures"] == {}, cell["client"]["failure_examples"]
+    assert cell["client"]["requests"] > 10
+    assert cell["setting"]["kind"] == "tensors"
+    assert "bert_foreign" in done.stdout
