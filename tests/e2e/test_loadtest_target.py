@@ -17,7 +17,7 @@ from loadtest.payloads import Payloads
 from loadtest.target import Target, check_batch_size, inspect
 from loadtest.wire import connector
 from server import TritonServer
-from tests.e2e import client_models, loadtest_models, triton
+from tests.e2e import client_models, foreign_models, triton
 
 PROTOCOLS = ("grpc", "http")
 
@@ -112,8 +112,8 @@ def cache_hits(server: TritonServer) -> int:
 def server(
     module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
-    repository, backends = loadtest_models.write(tmp_path_factory.mktemp("foreign"))
-    loaded = [f"--load-model={name}" for name in loadtest_models.CONFIGS if name not in ("broken", "unloaded")]
+    repository, backends = foreign_models.write(tmp_path_factory.mktemp("foreign"))
+    loaded = [f"--load-model={name}" for name in foreign_models.CONFIGS if name not in ("broken", "unloaded")]
     started = module_server_factory(
         repository, backends=backends, extra_args=("--model-control-mode=explicit", *loaded)
     )
@@ -165,7 +165,7 @@ def test_settings_of_foreign_models(server: TritonServer) -> None:
 def test_tritons_response_cache_answers_repeats_only(
     server_factory: Callable[..., TritonServer], tmp_path: Path
 ) -> None:
-    repository, backends = loadtest_models.write(tmp_path)
+    repository, backends = foreign_models.write(tmp_path)
     flags = ("--cache-config=local,size=10485760",)
     server = server_factory(repository, backends=backends, models=["text_cached"], extra_args=flags)
     target = look(server, "text_cached")
@@ -288,7 +288,7 @@ def test_an_http_server_that_is_no_triton_is_named(server: TritonServer) -> None
 def test_restricted_apis_cost_settings_not_the_measurement(
     server_factory: Callable[..., TritonServer], tmp_path: Path, protocol: str, restricted: str
 ) -> None:
-    repository, backends = loadtest_models.write(tmp_path)
+    repository, backends = foreign_models.write(tmp_path)
     flags = (f"--grpc-restricted-protocol={restricted}:pass=word", f"--http-restricted-api={restricted}:pass=word")
     server = server_factory(repository, backends=backends, models=["text_open", "bert_fixed"], extra_args=flags)
     for model, batch_size in (("text_open", 3), ("bert_fixed", 8)):
@@ -307,7 +307,7 @@ def test_restricted_apis_cost_settings_not_the_measurement(
 
 
 def test_a_server_that_tells_nothing_is_named(server_factory: Callable[..., TritonServer], tmp_path: Path) -> None:
-    repository, backends = loadtest_models.write(tmp_path)
+    repository, backends = foreign_models.write(tmp_path)
     flags = ("--grpc-restricted-protocol=model-config,metadata:pass=word",)
     server = server_factory(repository, backends=backends, models=["text_open"], extra_args=flags)
     with pytest.raises(TargetError, match=r"restricts what must be known of the model: .*--header"):
