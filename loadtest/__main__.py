@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
@@ -51,6 +52,16 @@ def _run(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
+    options = parsed(words)
+    return int(options.run(options))
+
+
+def parsed(words: Sequence[str]) -> Namespace:
+    """What a command line says; ``run`` is the function that does it.
+
+    Raises:
+        UsageError: no such command, or flags that cannot be.
+    """
     name = words[0]
     if name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
@@ -58,8 +69,8 @@ def _run(words: Sequence[str]) -> int:
     command = import_module(f"loadtest.commands.{module_name}")
     parser = Parser(prog=f"python -m loadtest {name}", description=f"{what[0].upper()}{what[1:]}.")
     command.add_arguments(parser)
-    parser.set_defaults(command_name=name, words=tuple(words))
-    return int(command.run(parser.parse_args(words[1:])))
+    parser.set_defaults(command_name=name, words=tuple(words), run=command.run)
+    return parser.parse_args(words[1:])
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
 """For Locust's own command line and web interface: ``locust -f loadtest/locustfile.py --host grpc://localhost:8001``.
 
-Two user classes, `GrpcUser` and `HttpUser`; those take part whose protocol ``--host`` (or ``--grpc-url``, ``--http-
-url``) names. The options of `loadtest.generator.interactive` join Locust's own. For tables use ``python -m
-loadtest``, which counts on raw samples, discards a warm-up and reads the server's counters.
+Two user classes, `GrpcUser` and `HttpUser`; those take part whose protocol ``--host`` (or ``--grpc-url`` and
+``--http-url``) names. The options of `loadtest.generator.interactive` join Locust's own. For tables use
+``python -m loadtest``, which counts on raw samples, discards a warm-up and reads the server's counters.
 """
 
 from __future__ import annotations

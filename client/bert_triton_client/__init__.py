@@ -20,7 +20,6 @@ from .answers import (
     InstanceGroup,
     ModelInfo,
     ModelMetadata,
-    ModelStatistics,
     ModelStatus,
     ServerInfo,
     TensorInfo,
@@ -45,6 +44,7 @@ from .errors import (
     UnexpectedAnswerError,
     WrongProtocolError,
 )
+from .model_statistics import ModelStatistics
 
 if TYPE_CHECKING:
     from .aio import AsyncClient

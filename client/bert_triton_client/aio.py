@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import transports
-from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatistics, ModelStatus, ServerInfo
+from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatus, ServerInfo
 from .config import ClientConfig, ClientOptions
 from .errors import BertTritonError, ClientClosedError, InvalidRequestError, InvalidTextError
 from .flows import Answers, Ask, Flow, Flows, Infer, OnError, Question
+from .model_statistics import ModelStatistics
 from .planning import Chunk, Planner
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import transports
-from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatistics, ModelStatus, ServerInfo
+from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatus, ServerInfo
 from .config import ClientConfig, ClientOptions
 from .errors import BertTritonError, ClientClosedError, InvalidTextError
 from .flows import Answers, Ask, Flow, Flows, Infer, OnError, Question
+from .model_statistics import ModelStatistics
 
 if TYPE_CHECKING:
     import numpy as np

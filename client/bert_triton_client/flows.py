@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from . import contract, wire
-from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatistics, ModelStatus, ServerInfo
+from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatus, ServerInfo
 from .config import ClientConfig, check_timeout
 from .errors import (
     AccessDeniedError,
@@ -32,6 +32,7 @@ from .errors import (
     OverloadedError,
     WrongProtocolError,
 )
+from .model_statistics import ModelStatistics
 from .planning import RETRYABLE, Chunk, Deadline, Planner, encode_text, retry_pause_s
 
 if TYPE_CHECKING:

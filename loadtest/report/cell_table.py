@@ -29,6 +29,7 @@ def cell_table(cells: Sequence[CellResult], limit_ms: float | None = None) -> Ta
         Column("p95, ms"),
         Column("p99, ms (95 % interval)"),
         Column(f"{' / '.join(devices) or 'server'}, %"),
+        Column("generator, % of a core"),
         Column("verdict", numeric=False),
     )
     rows = tuple(_row(cell, limit_ms) for cell in cells)
@@ -45,6 +46,7 @@ def _row(cell: CellResult, limit_ms: float | None) -> tuple[Value, ...]:
         Value(f"{client.requests:,}"),
         Value(f"{client.failed:,}", BAD if client.failed else ""),
         *_capability(cell),
+        Value(percent(cell.generator.max_cpu_share)),
         _verdict(cell, limit_ms),
     )
 

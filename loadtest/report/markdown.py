@@ -1,4 +1,4 @@
-"""Tables and the whole report as Markdown, padded so that it can be read unrendered in a terminal."""
+"""Tables and the whole report as Markdown; padded, but for READMEs, so that it can be read unrendered in a terminal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def escaped(text: str) -> str:
     return flat.replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
 
 
-def table_lines(table: Table) -> list[str]:
+def table_lines(table: Table, *, padded: bool = True) -> list[str]:
     """The rows of a table; the head names the source of each column."""
     head = [escaped(column.heading) for column in table.columns]
     body = [[escaped(value.text) for value in row] for row in table.rows]
-    widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
+    widths = [max(len(row[place]) for row in [head, *body]) if padded else 3 for place in range(len(head))]
     rights = [column.numeric for column in table.columns]
     rule = ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, rights, strict=True)]
     return [_line(cells, widths, rights) for cells in (head, rule, *body)]
@@ -39,10 +39,10 @@ def _line(cells: Sequence[str], widths: Sequence[int], rights: Sequence[bool]) -
 
 
 def table_text(table: Table, *, compact: bool = False) -> str:
-    """A table with its title, caption and notes; compact: without the title, all text in one paragraph."""
+    """A table with its title, caption and notes; compact: without title and padding, all text in one paragraph."""
     if compact:
         below = " ".join(escaped(text) for text in (table.caption, *table.notes))
-        return "\n".join([*table_lines(table), "", below])
+        return "\n".join([*table_lines(table, padded=False), "", below])
     notes = [f"- {escaped(note)}" for note in table.notes]
     title = f"### {table.key}. {escaped(table.title)}"
     return "\n".join([title, "", *table_lines(table), "", escaped(table.caption), *([""] if notes else []), *notes])

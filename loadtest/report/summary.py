@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from loadtest.report.figures import number, with_interval
 from loadtest.report.load_tables import advice
 from loadtest.report.selection import batch_groups, cell_of
 
+_NUMBERS = re.compile(r"\d[\d.,]*")
 WORDS = {OK: "ok", FAILED: "failed", INVALID: "invalid", INTERRUPTED: "interrupted"}
 
 
@@ -114,9 +116,18 @@ def _p99(run: Run, cell_id: str) -> str:
 
 
 def remarks(cells: Sequence[CellResult], *, reasons: bool = True) -> list[tuple[str, list[str]]]:
-    """What is said of cells beside their numbers: each text once, with the ids of the cells that it is said of."""
-    found: dict[str, list[str]] = {}
+    """What is said of cells beside their numbers: each text once, with the ids of the cells that it is said of.
+
+    Texts that differ in numbers only count as one, told with the numbers of the first cell.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
     for cell in cells:
         for text in (*(cell.reasons if reasons else ()), *cell.warnings):
-            found.setdefault(text, []).append(cell.spec.id)
-    return list(found.items())
+            found.setdefault(_NUMBERS.sub("#", text), []).append((text, cell.spec.id))
+    return [(_merged([text for text, _ in said]), [cell_id for _, cell_id in said]) for said in found.values()]
+
+
+def _merged(texts: Sequence[str]) -> str:
+    """One text for several that differ in numbers only."""
+    others = sum(text != texts[0] for text in texts)
+    return texts[0] if not others else f"{texts[0]} (the numbers are those of the first of these {len(texts)} cells)"

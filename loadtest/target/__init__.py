@@ -1,8 +1,8 @@
 """Who is asked: a model on a server, and everything about it that requests and table rows need.
 
 Owns finding that out through `bert_triton_client`, also from a Triton that this project did not start.
-`roles` decides what each input is for, `shapes` how large it may be; `settings` words a row's settings, `faults` whatever
-stands in the way.
+`roles` decides what each input is for, `shapes` how large it may be; `settings` words a row's settings, `faults`
+whatever stands in the way.
 """
 
 from __future__ import annotations

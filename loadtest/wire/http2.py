@@ -355,7 +355,7 @@ class Channel:
             raise ConnectionError(f"the server goes away without an answer ({frames.error_name(code)}{words})")
 
     def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        raise broken("a frames.PUSH_PROMISE, which the client has ruled out")
+        raise broken("a PUSH_PROMISE, which the client has ruled out")
 
 
 def _check(right: bool, what: str, payload: bytes) -> None:

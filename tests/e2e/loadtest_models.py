@@ -40,6 +40,7 @@ BEHAVIOURS = {
     "swamped": f"time.sleep({SERVICE_S})",  # what nobody waits for any more stays in the server's queue for a while
     "stalls_once": f"time.sleep({STALL_S} if self.seen == {STALL_AT} else 0.001)",
     "stalls_once_too": f"time.sleep({STALL_S} if self.seen == {STALL_AT} else 0.001)",
+    "silent": "time.sleep(30)",  # longer than a cell and its time-out
     "flaky": f"if self.seen % 5 == 0: return {FLAKY_ERROR}",
 }
 

@@ -21,68 +21,12 @@ from loadtest.cell import INTERRUPTED, INVALID, OK, CellResult, Run
 from loadtest.results import RunFolder
 from server import TritonServer
 from tests.conftest import REPOSITORY_ROOT
-from tests.e2e import triton
+from tests.e2e import loadtest_models, triton
+from tests.e2e.loadtest_models import SERVICE_S
 
 SHORT = ("--warm-up-s", "0.3", "--duration-s", "1", "--min-requests", "5", "--max-duration-s", "3")
 LONG = ("--warm-up-s", "0.3", "--duration-s", "60", "--max-duration-s", "60")
 TIMEOUT_S = 120.0
-
-# Answers with the text itself, whatever it says.
-PLAIN_BACKEND = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        texts = [pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy() for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", text)]) for text in texts]
-"""
-FAILING_BACKEND = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def initialize(self, args):
-        self.asked = 0
-
-    def execute(self, requests):
-        responses = []
-        for request in requests:
-            self.asked += 1
-            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-            error = pb_utils.TritonError("every fifth fails") if self.asked % 5 == 0 else None
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)], error))
-        return responses
-"""
-# Serves one request at a time, whatever its batch size, and leaves the machine to others meanwhile.
-SLEEPING_BACKEND = """
-import time
-
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        responses = []
-        for request in requests:
-            time.sleep(0.05)
-            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
-        return responses
-"""
-SERVICE_S = 0.05
-# Answers each request after 30 s: longer than a cell and its timeout.
-SILENT_BACKEND = """
-import time
-
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        time.sleep(30)
-        return [pb_utils.InferenceResponse(error=pb_utils.TritonError("late")) for _ in requests]
-"""
 
 
 def command(*words: str) -> list[str]:
@@ -118,18 +62,7 @@ def column(cells: tuple[CellResult, ...], name: str) -> list[Any]:
     return [getattr(cell.spec, name) for cell in cells]
 
 
-def write_repository(root: Path) -> dict[str, Path]:
-    """Models of at most 8 texts a request: an instant one, one that takes its time, one that fails, a silent one."""
-    sources = {
-        "plain": PLAIN_BACKEND,
-        "sleeping": SLEEPING_BACKEND,
-        "failing": FAILING_BACKEND,
-        "silent": SILENT_BACKEND,
-    }
-    for name, source in sources.items():
-        triton.write_backend(root / "backends", name, source)
-        triton.write_model(root / "repository", name, backend=name)
-    return {"repository": root / "repository", "backends": root / "backends"}
+MODELS = ("quick", "sleeper", "flaky", "silent")
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +70,15 @@ def small_server(
     module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     """A server that the tests of this module share."""
-    return module_server_factory(**write_repository(tmp_path_factory.mktemp("small")))
+    backends, repository = loadtest_models.write(tmp_path_factory.mktemp("small"))
+    return module_server_factory(repository, backends=backends, models=MODELS)
 
 
 @pytest.fixture
 def own_server(server_factory: Callable[..., TritonServer], tmp_path: Path) -> TritonServer:
     """A server of one test."""
-    return server_factory(**write_repository(tmp_path / "own"))
+    backends, repository = loadtest_models.write(tmp_path / "own")
+    return server_factory(repository, backends=backends, models=("quick", "sleeper"))
 
 
 # --- The commands ---------------------------------------------------------------------------------
@@ -175,7 +110,7 @@ def test_batch_sizes_of_the_demo_model(demo_server: TritonServer, tmp_path: Path
 
 def test_concurrency_shows_the_knee_over_http(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.http_url, "--model", "sleeping", "--output", str(folder), *SHORT)
+    flags = ("--url", small_server.http_url, "--model", "sleeper", "--output", str(folder), *SHORT)
     done = loadtest("concurrency", "--users", "1", "4", *flags)
     run = stored(folder)
     assert [cell.spec.workload.users for cell in run.cells] == [1, 4], done.stderr
@@ -189,7 +124,7 @@ def test_concurrency_shows_the_knee_over_http(small_server: TritonServer, tmp_pa
 
 def test_capacity_reuses_batch_sizes_and_finds_the_limit(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "sleeping", "--output", str(folder), "--sizes", "1", "4")
+    flags = ("--url", small_server.grpc_url, "--model", "sleeper", "--output", str(folder), "--sizes", "1", "4")
     loadtest("batch-size", *flags, *SHORT)
     before = {cell.spec.id: cell for cell in stored(folder).cells if cell.verdict == OK}
     done = loadtest("capacity", "--p99-ms", "1000", *flags, *SHORT)
@@ -198,7 +133,7 @@ def test_capacity_reuses_batch_sizes_and_finds_the_limit(small_server: TritonSer
     assert capacity.p99_limit_ms == 1000
     assert [cell for cell in run.cells if cell.spec.id in before] == list(before.values()), "measured twice"
     assert done.stderr.count("(measured before)") == len(before)
-    assert {"capacity_sleeping_b1_u16", *before} <= {cell.spec.id for cell in run.cells}
+    assert {"capacity_sleeper_b1_u16", *before} <= {cell.spec.id for cell in run.cells}
     assert done.returncode == (0 if capacity.largest_batch_size or capacity.rate_per_s else 1), done.stderr
     if before:
         assert capacity.largest_batch_size in column(tuple(before.values()), "batch_size")
@@ -208,17 +143,17 @@ def test_capacity_reuses_batch_sizes_and_finds_the_limit(small_server: TritonSer
         assert shown.spec.workload.rate_per_s == capacity.rate_per_s
         assert shown.verdict == OK
         assert shown.client.latency_ms["p99"].value <= 1000
-        # 20 a second is all that it can do; a window of some seconds lets a little more pass.
+        # 1 / SERVICE_S is all that it can do; a window of some seconds lets a little more pass.
         assert capacity.rate_per_s <= 1.5 / SERVICE_S
         assert "Largest load: " in done.stdout
 
 
 def test_a_limit_that_nothing_meets_is_exit_code_1(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "sleeping", "--output", str(folder), "--sizes", "1")
-    done = loadtest("capacity", "--p99-ms", "40", *flags, *SHORT)
+    flags = ("--url", small_server.grpc_url, "--model", "sleeper", "--output", str(folder), "--sizes", "1")
+    done = loadtest("capacity", "--p99-ms", "10", *flags, *SHORT)
     assert done.returncode == 1
-    assert "No batch size that was tried has P99 <= 40 ms" in done.stdout
+    assert "No batch size that was tried has P99 <= 10 ms" in done.stdout
     assert "No load" in done.stdout
     (capacity,) = stored(folder).capacities
     assert capacity.largest_batch_size is None
@@ -226,7 +161,7 @@ def test_a_limit_that_nothing_meets_is_exit_code_1(small_server: TritonServer, t
 
 
 def test_json_is_all_that_stands_on_stdout(small_server: TritonServer, tmp_path: Path) -> None:
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "run"), "--json", *SHORT)
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--output", str(tmp_path / "run"), "--json", *SHORT)
     done = loadtest("batch-size", "--sizes", "2", *flags)
     printed = json.loads(done.stdout)
     assert printed["run"]["cells"][0]["spec"]["batch_size"] == 2
@@ -236,18 +171,18 @@ def test_default_sizes_stop_at_the_model_s_and_a_dry_run_measures_nothing(
     small_server: TritonServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(folder), "--dry-run")
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--output", str(folder), "--dry-run")
     done = loadtest("batch-size", *flags)
     assert done.returncode == 0, done.stderr
-    assert "batch-size_plain_b8_u1" in done.stdout
+    assert "batch-size_quick_b8_u1" in done.stdout
     assert "b16" not in done.stdout
-    assert "Left out: 16, 32, 64, over plain's max_batch_size 8." in done.stdout
+    assert "Left out: 16, 32, 64, over quick's max_batch_size 8." in done.stdout
     assert not folder.exists()
 
 
 def test_secrets_are_not_stored(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--sizes", "1", "--output", str(folder), *SHORT)
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--sizes", "1", "--output", str(folder), *SHORT)
     done = loadtest("batch-size", *flags, "--header", "authorization=Bearer hunter2")
     assert stored(folder).cells
     assert "hunter2" not in done.stdout + done.stderr
@@ -265,10 +200,10 @@ def inferences(server: TritonServer, model: str) -> int:
 
 def test_ctrl_c_keeps_what_was_measured_and_the_run_resumes(own_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ["--url", own_server.grpc_url, "--model", "sleeping", "--output", str(folder)]
+    flags = ["--url", own_server.grpc_url, "--model", "sleeper", "--output", str(folder)]
     loadtest("batch-size", "--sizes", "1", *flags, *SHORT)
     (kept,) = stored(folder).cells
-    asked_before = inferences(own_server, "sleeping")
+    asked_before = inferences(own_server, "sleeper")
 
     process = subprocess.Popen(
         command("batch-size", "--sizes", "2", "4", *flags, *LONG),
@@ -280,7 +215,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_run_resumes(own_server: TritonSe
         start_new_session=True,
     )
     try:
-        triton.eventually(lambda: inferences(own_server, "sleeping") > asked_before + 20, 60.0, "load")
+        triton.eventually(lambda: inferences(own_server, "sleeper") > asked_before + 20, 60.0, "load")
         time.sleep(1.5)  # into the window
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
         out, err = process.communicate(timeout=30)
@@ -288,7 +223,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_run_resumes(own_server: TritonSe
         process.kill()
     assert process.returncode == 1, err
     assert "Traceback" not in err
-    assert "| batch-size_sleeping_b2_u1 " in out
+    assert "| batch-size_sleeper_b2_u1 " in out
     assert f"Next: python -m loadtest batch-size --sizes 2 4 --url {own_server.grpc_url}" in out.splitlines()[-1]
     verdicts = {cell.spec.batch_size: cell.verdict for cell in stored(folder).cells}
     assert verdicts == {1: kept.verdict, 2: INTERRUPTED}
@@ -301,7 +236,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_run_resumes(own_server: TritonSe
 
     otherwise = loadtest("batch-size", "--sizes", "2", *flags, *SHORT)
     assert otherwise.returncode == 1
-    assert "batch-size_sleeping_b2_u1 measured otherwise: duration_s was 60.0, now 1.0" in otherwise.stderr
+    assert "batch-size_sleeper_b2_u1 measured otherwise: duration_s was 60.0, now 1.0" in otherwise.stderr
 
 
 def children(group: int) -> list[int]:
@@ -320,7 +255,7 @@ def test_a_server_killed_halfway_ends_the_sweep_and_keeps_what_there_is(
     own_server: TritonServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    flags = ["--url", own_server.grpc_url, "--model", "plain", "--output", str(folder)]
+    flags = ["--url", own_server.grpc_url, "--model", "quick", "--output", str(folder)]
     windows = ["--warm-up-s", "0.3", "--duration-s", "4", "--min-requests", "5", "--timeout-s", "2"]
     process = subprocess.Popen(
         command("batch-size", "--sizes", "1", "2", "4", "8", *flags, *windows),
@@ -331,7 +266,7 @@ def test_a_server_killed_halfway_ends_the_sweep_and_keeps_what_there_is(
         env=environment(),
     )
     try:
-        triton.eventually((folder / "cells" / "batch-size_plain_b1_u1.json").exists, 60.0, "the first cell")
+        triton.eventually((folder / "cells" / "batch-size_quick_b1_u1.json").exists, 60.0, "the first cell")
         time.sleep(3.0)  # into the second
         own_server.kill()
         out, err = process.communicate(timeout=60)
@@ -344,7 +279,7 @@ def test_a_server_killed_halfway_ends_the_sweep_and_keeps_what_there_is(
     assert column(cells, "batch_size")[0] == 1
     assert len(cells) < 4
     assert cells[-1].verdict == INTERRUPTED
-    assert "| batch-size_plain_b1_u1 " in out
+    assert "| batch-size_quick_b1_u1 " in out
 
 
 # --- Bad input -------------------------------------------------------------------------------------
@@ -384,12 +319,12 @@ def test_wrong_protocol_port(small_server: TritonServer, tmp_path: Path, scheme:
     other = small_server.http_url if scheme == "grpc" else small_server.grpc_url
     address = other.partition("://")[2]
     url = f"{scheme}://{address}"
-    refused(loadtest("batch-size", "--url", url, "--model", "plain", "--output", str(tmp_path / "run")), 1, address)
+    refused(loadtest("batch-size", "--url", url, "--model", "quick", "--output", str(tmp_path / "run")), 1, address)
 
 
 def test_a_size_above_the_model_s(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(folder))
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--output", str(folder))
     refused(loadtest("batch-size", "--sizes", "1", "9", *flags), 2, "9", "max_batch_size", "8")
     assert not folder.exists()
 
@@ -401,7 +336,7 @@ def test_sizes_0(tmp_path: Path) -> None:
 
 
 def test_empty_and_missing_text_files(small_server: TritonServer, tmp_path: Path) -> None:
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "run"))
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--output", str(tmp_path / "run"))
     empty = tmp_path / "empty.txt"
     empty.write_text("")
     for path in (empty, tmp_path / "absent.csv"):
@@ -411,10 +346,10 @@ def test_empty_and_missing_text_files(small_server: TritonServer, tmp_path: Path
 
 def test_a_results_folder_that_cannot_be_written(small_server: TritonServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    flags = ("--url", small_server.grpc_url, "--model", "plain", "--output", str(tmp_path / "file" / "run"), *SHORT)
-    asked = inferences(small_server, "plain")
+    flags = ("--url", small_server.grpc_url, "--model", "quick", "--output", str(tmp_path / "file" / "run"), *SHORT)
+    asked = inferences(small_server, "quick")
     refused(loadtest("batch-size", "--sizes", "1", *flags), 1, str(tmp_path / "file"), "cannot be written")
-    assert inferences(small_server, "plain") == asked
+    assert inferences(small_server, "quick") == asked
 
 
 def test_a_bad_environment(tmp_path: Path) -> None:
@@ -431,13 +366,13 @@ def test_a_bad_environment(tmp_path: Path) -> None:
 
 def test_a_model_that_fails_some_requests(small_server: TritonServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = ("--url", small_server.grpc_url, "--model", "failing", "--sizes", "1", "--output", str(folder), *SHORT)
+    flags = ("--url", small_server.grpc_url, "--model", "flaky", "--sizes", "1", "--output", str(folder), *SHORT)
     done = loadtest("batch-size", *flags)
     (cell,) = stored(folder).cells
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert cell.verdict == "failed"
-    assert "every fifth fails" in " ".join(cell.client.failure_examples.values())
+    assert "the fifth" in " ".join(cell.client.failure_examples.values())
     assert 0.1 < cell.client.error_rate < 0.3
     assert "failed" in done.stdout
 

@@ -7,20 +7,27 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from export.__main__ import parser as export_parser
 from finetune.__main__ import parser as finetune_parser
+from loadtest.__main__ import parsed as loadtest_parsed
 from server import TritonServer
 from server.options import parser as server_parser
 from tests.conftest import REPOSITORY_ROOT
 
-READMES = ("README.md", "client/README.md")
+READMES = ("README.md", "client/README.md", "loadtest/README.md")
 SERVER_URLS = re.compile(r"(grpc|http)://localhost:800[01]")
-# `python -m <folder>` -> its parser. `server` leaves what follows -- to Triton.
-PARSERS = {"export": export_parser, "finetune": finetune_parser, "server": server_parser}
+# `python -m <folder>` -> what reads its words. `server` leaves what follows -- to Triton.
+READERS: dict[str, Callable[[list[str]], object]] = {
+    "export": lambda words: export_parser().parse_args(words),
+    "finetune": lambda words: finetune_parser().parse_args(words),
+    "server": lambda words: server_parser().parse_args(words),
+    "loadtest": loadtest_parsed,
+}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -94,7 +101,7 @@ def test_the_answers_shown_are_the_answers_given(demo_server: TritonServer) -> N
 def test_python_commands_have_flags_that_exist(line: str) -> None:
     _, _, program, *words = shlex.split(line)
     ours = words[: words.index("--")] if "--" in words else words
-    PARSERS[program]().parse_args(ours)
+    READERS[program](ours)
 
 
 def test_make_targets_exist() -> None:
