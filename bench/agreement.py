@@ -27,7 +27,7 @@ from server import TritonServer
 GOAL = 0.10  # of throughput and p99
 SEQUENCE_LENGTH = 32
 TEXTS = 2000
-# The load test makes every text distinct by four words of its own; the other side's texts get as many.
+# The load test makes every text distinct by five words of its own; the other side's texts get as many.
 MORE_WORDS = ("time", "people", "water", "house", "night", "music", "letter", "garden")
 
 
@@ -146,7 +146,7 @@ def _inputs(model: str, texts: Path) -> Sequence[Mapping[str, object]]:
     draw = random.Random(0)
     if model == DEMO_MODEL:
         return [
-            {"TEXT": [f"{text} {' '.join(draw.choices(MORE_WORDS, k=4))}"]} for text in texts.read_text().splitlines()
+            {"TEXT": [f"{text} {' '.join(draw.choices(MORE_WORDS, k=5))}"]} for text in texts.read_text().splitlines()
         ]
     names = {"input_ids": None, "attention_mask": 1, "token_type_ids": 0}
     return [
