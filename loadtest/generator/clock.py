@@ -18,7 +18,7 @@ from loadtest.generator.outcome import USERS_UP, WINDOW_END, WINDOW_START, Outco
 from loadtest.generator.report import Report, combine
 from loadtest.target import Target
 
-LOOK_S = 0.02  # between looks at whether the window may end
+LOOK_S = 0.05  # between looks at whether the window may end
 COUNTED_LIMIT_S = 10.0  # for the server's counters to be read, before requests follow that are not of the window
 
 

@@ -16,12 +16,11 @@ from urllib.parse import urlsplit
 from bert_triton_client import AccessDeniedError, BertTritonError, ModelStatistics, UnexpectedAnswerError
 from loadtest.access import Access
 from loadtest.cell import ModelCounters, ServerSide
-from loadtest.errors import LoadTestError, UsageError
+from loadtest.errors import LoadTestError
 from loadtest.server_side import exporter, machine, processes, prometheus
 from loadtest.server_side.exporter import Gauges, TextCounts
 
 if TYPE_CHECKING:
-    from bert_triton_client import Client
     from loadtest.target import Target
 
 CPU = "CPU"
@@ -68,7 +67,7 @@ class Watch:
         self._before: _Reading | None = None
         self._read_page = _page_reader(target.url, access, metrics_url)
         self._processes, self._no_processes = _find_processes(target.url, server_pid)
-        self._client = _client(target.url, target.model, access)
+        self._client = access.client(target.url, target.model, ASK_TIMEOUT_S)
         page = self._attempt("metrics", self._first_page) or prometheus.Page(())
         self._has_text_counts = self._text_counts_of(page).present
         self._gauges = self._wanted_gauges(page)
@@ -219,22 +218,6 @@ class Watch:
 
     def _note(self, problem: str) -> None:
         self._problems[problem] = None
-
-
-def _client(url: str, model: str, access: Access) -> Client:
-    from bert_triton_client import Client, InvalidConfigError, TLSConfig
-
-    try:
-        return Client(
-            url,
-            model=model,
-            headers=access.headers,
-            tls=TLSConfig(ca_certificates=access.ca_certificates),
-            timeout_s=ASK_TIMEOUT_S,
-            max_retries=1,
-        )
-    except InvalidConfigError as exc:
-        raise UsageError(str(exc)) from exc
 
 
 def _page_reader(url: str, access: Access, metrics_url: str | None) -> Callable[[], prometheus.Page]:

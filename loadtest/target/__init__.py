@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bert_triton_client.answers import ModelInfo, ServerInfo, TensorInfo
-from bert_triton_client.errors import AccessDeniedError, BertTritonError, InvalidConfigError, ModelNotFoundError
+from bert_triton_client.errors import AccessDeniedError, BertTritonError, ModelNotFoundError
 from loadtest.access import Access
 from loadtest.cell import Setting, TensorNames
 from loadtest.errors import TargetError, UsageError
@@ -98,29 +98,13 @@ def inspect(
     """
     if version and not (version.isascii() and version.isdigit() and int(version) > 0):
         raise UsageError(f"version {version!r} of model {model!r}: expected a whole number above 0")
-    with _client(url, model, access, timeout_s) as client:
+    with access.client(url, model, timeout_s) as client:
         try:
             return _inspect(client, url, model, version, names)
         except ModelNotFoundError as exc:
             raise absent(client, url, model, version, exc) from exc
         except BertTritonError as exc:
             raise explained(url, exc) from exc
-
-
-def _client(url: str, model: str, access: Access, timeout_s: float) -> Client:
-    from bert_triton_client import Client, TLSConfig
-
-    try:
-        return Client(
-            url,
-            model=model,
-            headers=access.headers,
-            tls=TLSConfig(ca_certificates=access.ca_certificates),
-            timeout_s=timeout_s,
-            max_retries=1,
-        )
-    except InvalidConfigError as exc:
-        raise UsageError(str(exc)) from exc
 
 
 def _inspect(client: Client, url: str, model: str, version: str, names: TensorNames) -> Target:
