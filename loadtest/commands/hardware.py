@@ -22,9 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         type=Path,
-        required=True,
         metavar="FOLDER",
-        help="the run: results/<run>, with a capacity or a concurrency sweep",
+        help="the run: results/<run>, with a capacity or a concurrency sweep (default: the newest with a capacity)",
     )
     add.add_argument("--model", metavar="NAME", help="(default: every model of the run that has such cells)")
     add.add_argument(
@@ -69,17 +68,20 @@ def _sentence(row: HardwareRow) -> str:
 
 
 def _add(options: argparse.Namespace) -> int:
+    from loadtest.commands.cost import newest_with_capacity
     from loadtest.conclusions.hardware import models_with_rows, row_of
     from loadtest.errors import ResultsError
+    from loadtest.options import RESULTS
     from loadtest.results import RunFolder
 
-    folder = RunFolder.open(options.source)
+    source = options.source or newest_with_capacity(RESULTS)
+    folder = RunFolder.open(source)
     run = folder.read()
     models = [options.model] if options.model else models_with_rows(run)
     if not models:
         raise ResultsError(
-            f"{options.source} has no cells that can stand for its machine: run `python -m loadtest capacity "
-            f"--output {options.source}` first"
+            f"{source} has no cells that can stand for its machine: run `python -m loadtest capacity "
+            f"--output {source}` first"
         )
     for model in models:
         row_of(run, model, options.name)  # all or none

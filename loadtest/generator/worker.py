@@ -58,18 +58,30 @@ def _wait_for_master(host: str, port: int) -> None:
 def _serve(host: str, port: int) -> None:
     environment = Environment(user_classes=list(USER_CLASSES.values()))
     try:
-        runner = environment.create_worker_runner(host, port)
+        environment.runner = runner = _Runner(environment, host, port)
     except ConnectionError:
         return  # it listened, but had no use for this worker
-    cell = _Cell(environment, runner)
     connected_s = time.time()
     while not runner.greenlet.join(timeout=0.5):
         if time.time() - (runner.last_heartbeat_timestamp or connected_s) > SILENT_MASTER_S:
             sys.stderr.write(f"loadtest: the master at {host}:{port} has fallen silent\n")
             runner.stop()
             runner.greenlet.kill()
-    cell.close()
+    if runner.cell is not None:
+        runner.cell.close()
     runner.client.close(linger=1000)
+
+
+class _Runner(runners.WorkerRunner):
+    """Locust's worker, which knows a cell's messages before the master knows of it: Locust drops what it does not."""
+
+    cell: _Cell | None = None
+
+    def connect_to_master(self) -> None:
+        """As in Locust, which calls it when the worker is made, and to try again."""
+        if self.cell is None:
+            self.cell = _Cell(self.environment, self)
+        super().connect_to_master()
 
 
 class _Cell:

@@ -14,8 +14,12 @@ from loadtest.report.table import BAD, GOOD, MISSING, Column, Table, Value
 LONGEST_REASON = 48
 
 
-def cell_table(cells: Sequence[CellResult], limit_ms: float | None = None) -> Table:
-    """All cells; with a limit, the verdict says on which side of it a cell's P99 is."""
+def cell_table(cells: Sequence[CellResult], limit_ms: float | None = None, *, generator: bool = True) -> Table:
+    """All cells; with a limit, the verdict says on which side of it a cell's P99 is.
+
+    ``generator`` adds the share of a core that the busiest load-generating process used: the page, which is narrower
+    than a terminal scrolls, has it in each cell's details.
+    """
     devices = sorted({cell.server.device for cell in cells if cell.server is not None})
     columns = (
         Column("cell", numeric=False),
@@ -29,14 +33,14 @@ def cell_table(cells: Sequence[CellResult], limit_ms: float | None = None) -> Ta
         Column("p95, ms"),
         Column("p99, ms (95 % interval)"),
         Column(f"{' / '.join(devices) or 'server'}, %"),
-        Column("generator, % of a core"),
+        *([Column("generator, % of a core")] if generator else []),
         Column("verdict", numeric=False),
     )
-    rows = tuple(_row(cell, limit_ms) for cell in cells)
+    rows = tuple(_row(cell, limit_ms, generator=generator) for cell in cells)
     return Table("cells", "Cells", columns, rows, caption(cells), measured=bool(cells))
 
 
-def _row(cell: CellResult, limit_ms: float | None) -> tuple[Value, ...]:
+def _row(cell: CellResult, limit_ms: float | None, *, generator: bool) -> tuple[Value, ...]:
     client = cell.client
     return (
         Value(cell.spec.id),
@@ -46,7 +50,7 @@ def _row(cell: CellResult, limit_ms: float | None) -> tuple[Value, ...]:
         Value(f"{client.requests:,}"),
         Value(f"{client.failed:,}", BAD if client.failed else ""),
         *_capability(cell),
-        Value(percent(cell.generator.max_cpu_share)),
+        *([Value(percent(cell.generator.max_cpu_share))] if generator else []),
         _verdict(cell, limit_ms),
     )
 

@@ -47,6 +47,6 @@ def page(run: Run, samples: Callable[[str], Samples | None], limit_ms: float | N
         unmeasured=[table for table in tables if not table.measured],
         plots=plots,
         drawings={plot.name: Markup(plot.svg) for plot in plots},  # noqa: S704 - escaped by matplotlib
-        cells=cell_table(run.cells, limit),
+        cells=cell_table(run.cells, limit, generator=False),
         details=[Details.of(cell) for cell in run.cells],
     )

@@ -1,8 +1,9 @@
 """The load test, run as a user runs it, against models whose behaviour is known: it must find what theory says.
 
 One model sleeps a set time and serves one request at a time, so a closed load of n users has throughput 1/S and latency
-n x S, and a Poisson load waits as in M/D/1 (Pollaczek-Khinchine). Another fails every fifth request. A third is what a
-stranger's repository holds: the tensors of NVIDIA's BERT examples, fixed length, names of their own.
+n x S, and an open one beyond that grows a queue. Another fails every fifth request. A third is what a stranger's
+repository holds: the tensors of NVIDIA's BERT examples, fixed length, names of their own. (What Poisson arrivals wait at
+half the capacity, and every sample of it, is in test_loadtest_generator.py.)
 """
 
 from __future__ import annotations
@@ -84,11 +85,17 @@ def loadtest(*words: str, folder: Path) -> tuple[subprocess.CompletedProcess[str
     return done, sorted(cells, key=lambda cell: cell["spec"]["workload"]["users"] or 0)
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_closed_load_on_a_serial_server(known_server: TritonServer, tmp_path: Path, protocol: str) -> None:
-    url = {"grpc": known_server.grpc_url, "http": known_server.http_url}[protocol]
+def test_a_closed_load_on_a_serial_server(known_server: TritonServer, tmp_path: Path) -> None:
     done, cells = loadtest(
-        *("concurrency", "--url", url, "--model", "sleeper", "--metrics-url", known_server.metrics_url),
+        *(
+            "concurrency",
+            "--url",
+            known_server.grpc_url,
+            "--model",
+            "sleeper",
+            "--metrics-url",
+            known_server.metrics_url,
+        ),
         *("--users", "1", "4", "--duration-s", "3", "--max-duration-s", "3", *SHORT),
         folder=tmp_path / "run",
     )
@@ -106,23 +113,6 @@ def test_a_closed_load_on_a_serial_server(known_server: TritonServer, tmp_path: 
         assert in_flight == pytest.approx(users, rel=0.1)
         # All but one wait in Triton's queue.
         assert server["models"][0]["queue_ms"] == pytest.approx((users - 1) * service_ms, rel=0.25, abs=3)
-
-
-def test_a_poisson_load_queues_as_theory_says(known_server: TritonServer, tmp_path: Path) -> None:
-    """M/D/1: the mean wait is rho S / (2 (1 - rho)), counted from the intended send time."""
-    done, (cell,) = loadtest(
-        *("batch-size", "--sizes", "1", "--rate", "30", "--url", known_server.grpc_url, "--model", "sleeper"),
-        *("--metrics-url", known_server.metrics_url, "--duration-s", "12", "--max-duration-s", "12", *SHORT),
-        folder=tmp_path / "run",
-    )
-    client = cell["client"]
-    service_ms = cell["server"]["models"][0]["compute_infer_ms"]
-    rho = client["requests_per_s"]["value"] * service_ms / 1000
-    expected_ms = service_ms + rho * service_ms / (2 * (1 - rho))
-    assert client["requests_per_s"]["value"] == pytest.approx(30, rel=0.25), done.stderr
-    # 360 arrivals: the mean of a queue at this load still varies by a quarter from run to run.
-    assert client["mean_latency_ms"] == pytest.approx(expected_ms, rel=0.4)
-    assert client["mean_latency_ms"] > service_ms * 1.15  # a closed load of one user would see none of the queue
 
 
 def test_an_open_load_above_capacity_shows_its_queue(known_server: TritonServer, tmp_path: Path) -> None:
