@@ -2,8 +2,8 @@
 
 One model sleeps a set time and serves one request at a time, so a closed load of n users has throughput 1/S and latency
 n x S, and an open one beyond that grows a queue. Another fails every fifth request. A third is what a stranger's
-repository holds: the tensors of NVIDIA's BERT examples, fixed length, names of their own. (What Poisson arrivals wait at
-half the capacity, and every sample of it, is in test_loadtest_generator.py.)
+repository holds: the tensors of NVIDIA's BERT examples, fixed length, names of their own. (What Poisson arrivals wait
+at half the capacity, sample by sample, is in test_loadtest_generator.py.)
 """
 
 from __future__ import annotations
