@@ -3,6 +3,9 @@
 Each setting is measured by both, A B B A …, closed workload: the same model, protocol, concurrency and batch size,
 requests of the same make. What is reported is the median over rounds of the ratio within a round. Run it with
 ``make bench-agreement``.
+
+The demo's models compute, so a busy neighbour shows in both tools' figures. The sleeper does not: it takes a set time
+for a request and serves one at a time, and what the tools find of it differs by the tools alone.
 """
 
 from __future__ import annotations
@@ -31,6 +34,31 @@ TEXTS = 2000
 MORE_WORDS = ("time", "people", "water", "house", "night", "music", "letter", "garden")
 
 
+SLEEPER = "sleeper"
+SLEEPER_CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [{ name: "TEXT" data_type: TYPE_STRING dims: [1] }]
+output [{ name: "LABEL" data_type: TYPE_STRING dims: [1] }]
+instance_group [{ kind: KIND_CPU count: 1 }]
+"""
+SLEEPER_MODEL = """
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            time.sleep(0.02)
+            texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
+        return responses
+"""
+
+
 @dataclass(frozen=True)
 class Load:
     """One setting of the comparison."""
@@ -51,7 +79,11 @@ LOADS = (
     Load("grpc", DEMO_MODEL, 1, 8),
     Load("grpc", DEMO_TENSOR_MODEL, 1, 1),
     Load("grpc", DEMO_TENSOR_MODEL, 4, 8),
+    Load("grpc", SLEEPER, 1, 1),
+    Load("grpc", SLEEPER, 8, 1),
+    Load("http", SLEEPER, 8, 1),
 )
+MODELS = tuple(dict.fromkeys(load.model for load in LOADS))
 
 
 @dataclass(frozen=True)
@@ -84,16 +116,18 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration-s", type=float, default=9.0, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="(default: all)")
     options = parser.parse_args()
     perf_analyzer.install()
     with tempfile.TemporaryDirectory(prefix="bench_agreement_") as folder:
         texts = Path(folder) / "texts.txt"
         texts.write_text("\n".join(read_texts(DEMO / "test.csv")[:TEXTS]) + "\n")
-        with TritonServer(demo_without_cache(Path(folder) / "repository")) as server:
+        with TritonServer(_repository(Path(folder) / "repository")) as server:
             pairs = [
                 pair
                 for number in range(options.rounds)
                 for load in LOADS
+                if load.model in options.models
                 for pair in [_pair(load, server, texts, options.duration_s, ours_first=number % 2 == 0)]
             ]
     method = (
@@ -104,10 +138,19 @@ def main() -> int:
     return 0 if all(_agrees(group) for group in _by_load(pairs).values()) else 1
 
 
+def _repository(folder: Path) -> Path:
+    """The demo without its cache, and the sleeper."""
+    demo_without_cache(folder)
+    (folder / SLEEPER / "1").mkdir(parents=True)
+    (folder / SLEEPER / "config.pbtxt").write_text(SLEEPER_CONFIG)
+    (folder / SLEEPER / "1/model.py").write_text(SLEEPER_MODEL)
+    return folder
+
+
 def _pair(load: Load, server: TritonServer, texts: Path, duration_s: float, *, ours_first: bool) -> Pair:
     url = {"grpc": server.grpc_url, "http": server.http_url}[load.protocol]
     flags = ["--metrics-url", server.metrics_url]
-    if load.model == DEMO_MODEL:
+    if load.model != DEMO_TENSOR_MODEL:
         flags += ["--texts", str(texts)]
     else:
         flags += ["--sequence-length", str(SEQUENCE_LENGTH)]
@@ -144,7 +187,7 @@ def _pair(load: Load, server: TritonServer, texts: Path, duration_s: float, *, o
 def _inputs(model: str, texts: Path) -> Sequence[Mapping[str, object]]:
     """Rows as perf_analyzer takes them."""
     draw = random.Random(0)
-    if model == DEMO_MODEL:
+    if model != DEMO_TENSOR_MODEL:
         return [
             {"TEXT": [f"{text} {' '.join(draw.choices(MORE_WORDS, k=5))}"]} for text in texts.read_text().splitlines()
         ]
