@@ -169,8 +169,15 @@ def test_add_from_a_run_without_such_cells(tmp_path: Path, capsys: pytest.Captur
     assert not store.exists()
 
 
-@pytest.mark.parametrize(
-    "words", [(), ("add",), ("remove",), ("add", "--from", "x", "--sentences-per-s", "900")], ids=" ".join
-)
+@pytest.mark.parametrize("words", [(), ("remove",), ("add", "--from", "x", "--sentences-per-s", "900")], ids=" ".join)
 def test_nothing_can_be_typed_in(words: tuple[str, ...]) -> None:
     assert main(["hardware", *words]) == 2
+
+
+def test_without_a_run_to_take_it_from_there_is_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["hardware", "add"]) == 1
+    assert "no run under results has a capacity" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
