@@ -13,6 +13,8 @@ from loadtest.errors import UsageError
 
 CLOSED = "closed"
 OPEN = "open"
+# Answers / arrivals of an open workload: with fewer, the queue grows, and the latency with it, as long as it lasts.
+KEEPING_UP_SHARE = 0.95
 
 # --- What to measure ------------------------------------------------------------------------------
 

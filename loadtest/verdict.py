@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from loadtest.cell import FAILED, INTERRUPTED, INVALID, OK, CellSpec, ClientSide, GeneratorSide, ServerSide
+from loadtest.cell import (
+    FAILED,
+    INTERRUPTED,
+    INVALID,
+    KEEPING_UP_SHARE,
+    OK,
+    CellSpec,
+    ClientSide,
+    GeneratorSide,
+    ServerSide,
+)
 from loadtest.server_side import machine
 from loadtest.statistics import SHARES, smallest_sample
 
@@ -27,9 +37,8 @@ MIN_LAG_MS = 1.0
 # Poisson arrivals of N requests on average scatter by the root of N; four times that happens by chance once in 16,000
 # cells.
 ARRIVALS_DEVIATIONS = 4.0
-# Fewer answers than this share of the arrivals: the queue grows, and with it the latency, as long as the cell lasts ...
-KEEPING_UP_SHARE = 0.95
-# ... unless the difference is so few requests that those under way at the two ends of the window explain it.
+# Below `KEEPING_UP_SHARE` the queue grows, unless the difference is so few requests that those under way at the two
+# ends of the window explain it.
 MIN_QUEUE_GROWTH = 5
 # Counters are read some time after the window begins and ends: a message from the generator, a call to a busy server.
 COUNTER_DELAY_S = 0.5

@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from loadtest.cell import INVALID, OK, Capacity, CellResult
+from loadtest.cell import INVALID, KEEPING_UP_SHARE, OK, Capacity, CellResult
 
-KEEPING_UP = 0.95
 KNEE_SHARE = 0.95
 TOLERANCE = 0.05
 MAX_STEPS = 8
@@ -107,7 +106,7 @@ def judge_rate(cell: CellResult, p99_limit_ms: float) -> Trial:
         return Trial.UNKNOWN
     client = cell.client
     arrived_per_s = (client.requests + client.failed) / client.duration_s
-    keeping_up = client.requests_per_s.value >= KEEPING_UP * arrived_per_s
+    keeping_up = client.requests_per_s.value >= KEEPING_UP_SHARE * arrived_per_s
     return Trial.SUSTAINED if within(cell, p99_limit_ms) and keeping_up else Trial.BROKEN
 
 

@@ -33,9 +33,10 @@ def t1(run: Run) -> Table:
     for method in references.T1:
         facts = next((fact for fact in left if fact.architecture and fact.architecture == method.architecture), None)
         published = _texts(method.accuracy_percent, method.sentences_per_s, method.gpu_memory_gb)
-        here = missing(4, "" if method.architecture else NOT_A_TRANSFORMER) if facts is None else _t1_here(run, facts)
-        if facts is None and method.architecture:
-            here = missing(4)
+        if facts is not None:
+            here = _t1_here(run, facts)
+        else:
+            here = missing(4) if method.architecture else missing(4, NOT_A_TRANSFORMER)
         rows.append((Value(method.name), *published, *here))
         left = [fact for fact in left if fact is not facts]
     rows += [(Value(_own_name(fact)), *NOTHING_PUBLISHED, *_t1_here(run, fact)) for fact in left]

@@ -162,9 +162,10 @@ def test_a_server_killed_during_calls_and_started_again(
     with contextlib.ExitStack() as stack:
         connected = {protocol: stack.enter_context(connection(url(killed, protocol))) for protocol in PROTOCOLS}
         errors: dict[str, CallError] = {}
+        for protocol in PROTOCOLS:
+            assert ask(protocol, connected[protocol], ["a"]) == ["a"]
 
         def work(protocol: str) -> None:
-            assert ask(protocol, connected[protocol], ["a"]) == ["a"]
             errors[protocol] = refusal(connected[protocol], request(protocol, ["sleep 20"]), 25)
 
         threads = [threading.Thread(target=work, args=(protocol,)) for protocol in PROTOCOLS]
