@@ -54,6 +54,21 @@ bench-overhead: repository  ## what Triton adds to the model alone: BERT-base sh
 bench-queue-policy: repository  ## how many requests a queue policy makes wait 500 ms: with and without, 1 and 16 clients
 	@$(BIN)/python -m bench.queue_policy
 
+bench: repository  ## the same checkpoint and texts by what people run today and by us, in turn (BENCH="--rounds 1" for flags)
+	@$(BIN)/python -m bench.compare $(BENCH)
+
+bench-packing: repository  ## padded and packed graphs in process: mixed lengths, equal lengths, one text
+	@$(BIN)/python -m bench.packing
+
+bench-settings: repository  ## engines, threads, instances, token budgets: alone and beside a noisy neighbour
+	@$(BIN)/python -m bench.settings
+
+bench-stages: repository  ## where the time of a request goes, in microseconds a stage; answers from the cache
+	@$(BIN)/python -m bench.stages
+
+bench-memory: repository  ## memory of the server over 10,000 random batches
+	@$(BIN)/python -m bench.memory
+
 clean:  ## remove what was built: build/ and the exported versions (the virtual environment stays)
 	rm -rf build model_repository/*/[0-9]*
 
@@ -64,7 +79,8 @@ browser:
 	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing chromium for the browser test" >&2 && \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || true
 
-.PHONY: help run demo setup repository test lint tables browser bench-agreement bench-generator bench-overhead bench-queue-policy clean
+.PHONY: help run demo setup repository test lint tables browser bench bench-agreement bench-generator bench-memory bench-overhead \
+	bench-packing bench-queue-policy bench-settings bench-stages clean
 
 # constraints.txt is the whole list, so nothing is left to resolve, and two pips share it: a third of the time.
 INSTALL := xargs -P 2 -n 45 $(PIP_INSTALL) --no-deps

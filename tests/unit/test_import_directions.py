@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 PROJECT_PACKAGES = {"bert_triton_client", "export", "finetune", "server", "demo", "bench", "loadtest", "backends"}
 # Installed inside Triton: nothing else may be imported there.
-INSIDE_TRITON = {"numpy", "tokenizers", "onnxruntime", "triton_python_backend_utils"}
+INSIDE_TRITON = {"numpy", "tokenizers", "onnxruntime", "openvino", "triton_python_backend_utils"}
 
 
 def imported_packages(file: Path) -> Iterator[str]:
@@ -50,7 +50,7 @@ def test_a_folder_imports_only_what_stands_below_it(folder: str) -> None:
     assert not {file: names for file, names in wrong.items() if names}
 
 
-@pytest.mark.parametrize("backend", ["bert_text", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["bert_text", "onnxruntime", "openvino"])
 def test_a_backend_imports_only_what_is_inside_triton(backend: str) -> None:
     folder = REPOSITORY_ROOT / "backends" / backend
     siblings = {file.stem for file in folder.glob("*.py")}
