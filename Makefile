@@ -32,7 +32,7 @@ setup: $(VENV)/.installed-all  ## the virtual environment in .venv, with load te
 repository: model_repository/$(DEMO_NAME)/1/manifest.json  ## the demo model, exported into model_repository/
 
 test: repository $(VENV)/.installed-all browser  ## every test (TESTS=tests/unit for a part)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.installed-all  ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -61,7 +61,7 @@ bench-packing: repository  ## padded and packed graphs in process: mixed lengths
 	@$(BIN)/python -m bench.packing
 
 bench-settings: repository  ## engines, threads, instances, token budgets: alone and beside a noisy neighbour
-	@$(BIN)/python -m bench.settings
+	@$(BIN)/python -m bench.settings $(BENCH)
 
 bench-stages: repository  ## where the time of a request goes, in microseconds a stage; answers from the cache
 	@$(BIN)/python -m bench.stages

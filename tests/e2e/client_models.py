@@ -1,8 +1,9 @@
 """Trivial models for the client's tests, and one way to call all four clients.
 
 The text model answers with the text itself as its label, so that order can be checked, at a cost that
-lets 100,000 texts through in seconds. It obeys a few texts: ``sleep 0.5``, ``fault`` and whatever is
-empty, which it refuses as `backends/bert_text` does.
+lets 100,000 texts through in seconds. It obeys a few texts: ``sleep 0.5``, ``busy FILE 0.5`` (makes the
+file and sleeps until that is removed, or so long), ``fault`` and whatever is empty, which it refuses as
+`backends/bert_text` does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server import TritonServer
 from tests.e2e import triton
 
 BACKEND = """
+import os
 import time
 
 import numpy as np
@@ -33,6 +35,11 @@ class TritonPythonModel:
         for index, text in enumerate(texts.ravel().tolist()):
             if text.startswith(b"sleep "):
                 time.sleep(float(text.split()[1]))
+            elif text.startswith(b"busy "):
+                open(text.split()[1], "x").close()
+                until = time.monotonic() + float(text.split()[2])
+                while time.monotonic() < until and os.path.exists(text.split()[1]):
+                    time.sleep(0.01)
             elif text == b"fault":
                 return pb.InferenceResponse(error=pb.TritonError("something broke"))
             elif not text.strip():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 
 from server import TritonServer
 from tests.e2e import triton
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 START_TIMEOUT_S = 120.0
 

@@ -31,12 +31,14 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)])
 """
 SERVICE_S = 0.02
+LONG_SERVICE_S = 0.1  # against which the way to a busy machine's server and back is short
 STALL_AT = 100
 STALL_S = 1.0
 FLAKY_ERROR = "pb_utils.InferenceResponse(error=pb_utils.TritonError('the fifth'))"
 BEHAVIOURS = {
     "quick": "pass",
     "sleeper": f"time.sleep({SERVICE_S})",
+    "slow_sleeper": f"time.sleep({LONG_SERVICE_S})",
     "swamped": f"time.sleep({SERVICE_S})",  # what nobody waits for any more stays in the server's queue for a while
     "stalls_once": f"time.sleep({STALL_S} if self.seen == {STALL_AT} else 0.001)",
     "stalls_once_too": f"time.sleep({STALL_S} if self.seen == {STALL_AT} else 0.001)",
@@ -56,14 +58,14 @@ def write(folder: Path) -> tuple[Path, Path]:
 def cell(
     server: TritonServer, model: str, workload: Workload, *, protocol: str = "grpc", **values: object
 ) -> tuple[CellSpec, Target]:
-    """A short cell of a model."""
+    """A short cell of a model; it takes longer where ``min_requests`` do."""
     url = server.grpc_url if protocol == "grpc" else server.http_url
     usual: dict[str, object] = {
         "warm_up_s": 0.3,
-        "duration_s": 2.0,
-        "max_duration_s": 20.0,
+        "duration_s": 1.0,
+        "max_duration_s": 30.0,
         "min_requests": 1,
-        "timeout_s": 10.0,
+        "timeout_s": 20.0,
     }
     spec = CellSpec("cell", "test", url, model, workload=workload, **{**usual, **values})  # type: ignore[arg-type]
     return spec, target.inspect(url, model, names=TensorNames(), access=Access())

@@ -40,8 +40,10 @@ class Gateway:
         self._started.set()
         await self._stop.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -50,13 +52,12 @@ class Gateway:
 
     def __enter__(self) -> Gateway:
         self._thread.start()
-        self._started.wait(10)
+        assert self._started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._thread.join(60)
         self._loop.close()
 
 
@@ -107,7 +108,7 @@ def test_a_trusted_server_answers(kind: str, urls: dict[str, str], certificate: 
     connected = client(kind, urls, tls=btc.TLSConfig(ca_certificates=certificate[0]))
     try:
         texts = [f"text {i}" for i in range(200)]
-        assert [answer.label for answer in connected.classify(texts, timeout_s=20)] == texts
+        assert [answer.label for answer in connected.classify(texts, timeout_s=60)] == texts
     finally:
         finish(connected)
 
@@ -117,7 +118,7 @@ def test_an_unknown_certificate_is_refused(kind: str, urls: dict[str, str]) -> N
     connected = client(kind, urls, max_retries=0)
     try:
         with pytest.raises(btc.InvalidConfigError, match="not trusted"):
-            connected.classify("a", timeout_s=10)
+            connected.classify("a", timeout_s=60)
     finally:
         finish(connected)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +12,9 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from server import TritonServer
+from tests.e2e import triton
 
-BUSY_S = 2.0
+BUSY_S = 120.0  # or until the test says so
 WAITING = 8
 PREFETCHED = 2  # batches that Triton takes out of the queue ahead of one instance; they are computed whoever waits
 
@@ -34,13 +34,13 @@ def test_a_request_whose_grpc_deadline_passed_in_the_queue_is_not_computed(
     server = server_factory(echo_repository, backends=echo_backends)
     with ThreadPoolExecutor(WAITING + 1) as pool:
         busy = pool.submit(ask, server.grpc_url, f"busy {tmp_path / 'busy'} {BUSY_S}")
-        while not (tmp_path / "busy").exists():
-            time.sleep(0.01)
+        triton.eventually((tmp_path / "busy").exists, 60, "the request that the others wait for")
         waiting = [pool.submit(ask, server.grpc_url, f"busy {tmp_path / str(i)} 0", 0.5) for i in range(WAITING)]
         for request in waiting:
             with pytest.raises(InferenceServerException, match="Deadline"):
                 request.result()
         assert not busy.done()
+        (tmp_path / "busy").unlink()
         assert busy.result()
     assert ask(server.grpc_url, "hello") == "hello"
     assert len([i for i in range(WAITING) if (tmp_path / str(i)).exists()]) <= PREFETCHED

@@ -24,7 +24,7 @@ def test_the_demo_answers_and_stops(demo_repository: Path, tmp_path: Path) -> No
         cwd=REPOSITORY_ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -41,10 +41,10 @@ def test_the_demo_keeps_serving_until_it_is_ended(demo_repository: Path, tmp_pat
             lines = iter(process.stdout.readline, "")
             url = next(word.rstrip(",;") for word in next(lines).split() if word.startswith("http://"))
             next(line for line in lines if line.startswith("serving until"))
-            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5) as response:
+            with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=60) as response:
                 assert response.status == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(120) == 0
         finally:
             process.kill()
 
@@ -57,7 +57,7 @@ def test_a_taken_port_is_one_clear_line(demo_repository: Path, tmp_path: Path) -
             cwd=REPOSITORY_ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
     assert done.returncode == 1

@@ -147,11 +147,22 @@ def test_without_metrics_the_rest_is_there(demo_server: TritonServer, metrics_ur
         assert "--metrics-url" in watching.problem
 
 
-def test_metrics_of_another_server_are_refused(
-    demo_server: TritonServer, server_factory: Callable[..., TritonServer], echo_repository: Path, echo_backends: Path
-) -> None:
-    other = server_factory(echo_repository, backends=echo_backends)
-    watching = watch(demo_server.grpc_url, other.metrics_url)
+@pytest.fixture(scope="module")
+def two_versions(
+    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory, echo_backends: Path
+) -> TritonServer:
+    """A server with two versions of the echo model."""
+    repository = triton.write_model(
+        tmp_path_factory.mktemp("two_versions"),
+        "echo",
+        config=f"{triton.ECHO_CONFIG}version_policy {{{{ all {{{{}}}} }}}}\n",
+    )
+    (repository / "echo" / "2").mkdir()
+    return module_server_factory(repository, backends=echo_backends)
+
+
+def test_metrics_of_another_server_are_refused(demo_server: TritonServer, two_versions: TritonServer) -> None:
+    watching = watch(demo_server.grpc_url, two_versions.metrics_url)
     watching.start()
     assert stopped(watching).tokens is None
     assert "it is that of another server" in watching.problem
@@ -180,19 +191,20 @@ def echo_server(
     return start
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_server_that_is_killed_in_the_window(echo_server: Callable[..., TritonServer], protocol: str) -> None:
+def test_a_server_that_is_killed_in_the_window(echo_server: Callable[..., TritonServer]) -> None:
     server = echo_server()
-    url = server.grpc_url if protocol == "grpc" else server.http_url
-    watching = counters.Watch(inspect(url, "echo"), Access(), server.metrics_url)
-    watching.start()
+    urls = (server.grpc_url, server.http_url)
+    watches = [counters.Watch(inspect(url, "echo"), Access(), server.metrics_url) for url in urls]
+    for watching in watches:
+        watching.start()
     triton.infer(server.http_url, "hello")
     os.kill(server.pid, signal.SIGKILL)
-    started = time.monotonic()
-    assert watching.stop() is None
-    assert time.monotonic() - started < 30
-    assert "the server's statistics cannot be read" in watching.problem
-    assert counters.Watch(inspect_dead(url), Access(), None).stop() is None
+    for url, watching in zip(urls, watches, strict=True):
+        started = time.monotonic()
+        assert watching.stop() is None
+        assert time.monotonic() - started < 60
+        assert "the server's statistics cannot be read" in watching.problem
+        assert counters.Watch(inspect_dead(url), Access(), None).stop() is None
 
 
 def inspect_dead(url: str) -> target.Target:
@@ -207,9 +219,9 @@ def test_a_model_that_is_loaded_anew_in_the_window(echo_server: Callable[..., Tr
         triton.infer(server.http_url)
     watching.start()
     request = urllib.request.Request(f"{server.http_url}/v2/repository/models/echo/unload", b"{}", method="POST")
-    with urllib.request.urlopen(request, timeout=30):
+    with urllib.request.urlopen(request, timeout=60):
         pass
-    triton.eventually(lambda: not triton.answers(server.http_url), 30, "the unloading")
+    triton.eventually(lambda: not triton.answers(server.http_url), 60, "the unloading")
     assert triton.load(server.http_url, "echo") == ""
     triton.infer(server.http_url)
     assert watching.stop() is None
@@ -233,13 +245,8 @@ def test_restricted_statistics_need_their_key(echo_server: Callable[..., TritonS
                 assert side.models[0].requests == 1
 
 
-def test_only_the_version_that_is_asked_is_counted_and_others_are_told(
-    echo_server: Callable[..., TritonServer], echo_repository: Path
-) -> None:
-    (echo_repository / "echo" / "2").mkdir()
-    with (echo_repository / "echo" / "config.pbtxt").open("a") as config:
-        config.write("version_policy { all {} }\n")
-    server = echo_server()
+def test_only_the_version_that_is_asked_is_counted_and_others_are_told(two_versions: TritonServer) -> None:
+    server = two_versions
     asked = target.inspect(server.http_url, "echo", version="1", names=TensorNames(text="TEXT"), access=Access())
     watching = counters.Watch(asked, Access(), server.metrics_url)
     watching.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -20,13 +19,13 @@ from server import TritonServer
 from tests.e2e import loadtest_models, triton
 
 LOCUST = [sys.executable, "-m", "locust", "-f", str(triton.REPOSITORY_ROOT / "loadtest" / "locustfile.py")]
-HEADLESS = ["--headless", "-u", "4", "-r", "4", "--only-summary"]
+HEADLESS = ["--headless", "-u", "4", "-r", "100", "--only-summary"]  # all at once
 EXACT = re.compile(r"loadtest: (\S+ \S+): ([\d,]+) answers, exact latency in ms with 95 % intervals: p50 ([\d.]+)")
 
 
-def locust(folder: Path, *words: str, seconds: int = 4) -> subprocess.CompletedProcess[str]:
+def locust(folder: Path, *words: str, seconds: int = 2) -> subprocess.CompletedProcess[str]:
     command = [*LOCUST, *HEADLESS, "-t", f"{seconds}s", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
 
 
 def exact(finished: subprocess.CompletedProcess[str]) -> dict[str, tuple[int, float]]:
@@ -43,16 +42,10 @@ def requests_of_locust(finished: subprocess.CompletedProcess[str], row: str) -> 
     return int(found[1])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def known(module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
     backends, repository = loadtest_models.write(tmp_path_factory.mktemp("locust_models"))
-    return module_server_factory(repository, backends=backends)
+    return module_server_factory(repository, backends=backends, models=("quick", "sleeper", "flaky"))
 
 
 def test_both_user_classes_ask_the_demo_model(demo_server: TritonServer, tmp_path: Path) -> None:
@@ -71,12 +64,12 @@ def test_the_host_chooses_the_user_class(demo_server: TritonServer, tmp_path: Pa
 
 
 def test_processes_send_their_exact_latencies_to_the_master(demo_server: TritonServer, tmp_path: Path) -> None:
-    port = str(free_port())
+    port = str(triton.free_port())
     finished = locust(
         tmp_path,
         *("--grpc-url", demo_server.grpc_url, "--http-url", demo_server.http_url, "--processes", "2"),
         *("--master-bind-port", port, "--master-port", port),
-        seconds=10,
+        seconds=6,
     )
     assert finished.returncode == 0, finished.stderr
     found = exact(finished)
@@ -88,7 +81,7 @@ def test_exact_percentiles_are_not_rounded_to_buckets(known: TritonServer, tmp_p
     finished = locust(tmp_path, "--host", known.grpc_url, "--model", "sleeper")
     (_, p50_ms) = exact(finished)["gRPC sleeper"]
     service_ms = loadtest_models.SERVICE_S * 1e3
-    assert 3 * service_ms < p50_ms < 10 * service_ms  # four users, one at a time
+    assert 3 * service_ms < p50_ms < 50 * service_ms  # four users, one at a time
     assert p50_ms != round(p50_ms)
 
 
@@ -96,9 +89,11 @@ def test_failed_requests_are_locusts_failures_and_its_exit_status(known: TritonS
     finished = locust(tmp_path, "--host", known.http_url, "--model", "flaky")
     assert finished.returncode == 1
     assert "ServerFaultError" in finished.stdout + finished.stderr
-    share = re.search(r"HTTP\s+flaky\s+\d+\s+\d+\(([\d.]+)%\)", finished.stdout + finished.stderr)
-    assert share
-    assert float(share[1]) == pytest.approx(20, abs=1)
+    row = re.search(r"HTTP\s+flaky\s+(\d+)\s+(\d+)\(", finished.stdout + finished.stderr)
+    assert row
+    asked, failed = int(row[1]), int(row[2])
+    assert asked > 20
+    assert failed == pytest.approx(asked / 5, abs=2 * 4)  # what four users had under way
 
 
 @pytest.mark.parametrize(
@@ -126,7 +121,7 @@ def test_what_cannot_be_is_said_at_once(
 
 @contextmanager
 def web_interface(folder: Path, *words: str) -> Iterator[str]:
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://127.0.0.1:{(port := triton.free_port())}"
     process = subprocess.Popen(
         [*LOCUST, "--web-host", "127.0.0.1", "--web-port", str(port), *words],
         cwd=folder,
@@ -137,7 +132,7 @@ def web_interface(folder: Path, *words: str) -> Iterator[str]:
     def answers() -> bool:
         assert process.poll() is None
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
+            with urllib.request.urlopen(url, timeout=30) as response:
                 return response.status == 200
         except OSError:
             return False
@@ -146,14 +141,14 @@ def web_interface(folder: Path, *words: str) -> Iterator[str]:
         triton.eventually(answers, 60, "the web interface")
         yield url
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()
 
 
 def stats(url: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{url}/stats/requests", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/stats/requests", timeout=60) as response:
         rows = json.load(response)["stats"]
     return {f"{row['method']} {row['name']}": row["num_requests"] for row in rows}
 
@@ -167,15 +162,15 @@ def swarm(url: str, **form: object) -> None:
 def test_the_web_interface_shows_the_options_and_tests_what_they_say(known: TritonServer, tmp_path: Path) -> None:
     words = ["--host", known.grpc_url, "--model", "nope", "--header", "x-token=a-secret"]
     with web_interface(tmp_path, *words) as url:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             page = response.read().decode()
         assert "repeat_share" in page
         assert "a-secret" not in page
         swarm(url, model="sleeper")
-        triton.eventually(lambda: stats(url).get("gRPC sleeper", 0) > 10, 30, "requests over gRPC")
+        triton.eventually(lambda: stats(url).get("gRPC sleeper", 0) > 10, 60, "requests over gRPC")
         urllib.request.urlopen(f"{url}/stop", b"", timeout=60).close()
         swarm(url, model="quick", host=known.http_url)
-        triton.eventually(lambda: stats(url).get("HTTP quick", 0) > 10, 30, "requests over HTTP")
+        triton.eventually(lambda: stats(url).get("HTTP quick", 0) > 10, 60, "requests over HTTP")
 
 
 def test_the_web_interface_says_why_a_test_cannot_be(known: TritonServer, tmp_path: Path) -> None:
@@ -183,7 +178,7 @@ def test_the_web_interface_says_why_a_test_cannot_be(known: TritonServer, tmp_pa
         swarm(url)
 
         def told() -> bool:
-            with urllib.request.urlopen(f"{url}/exceptions", timeout=10) as response:
+            with urllib.request.urlopen(f"{url}/exceptions", timeout=60) as response:
                 return "no model 'nope'" in response.read().decode()
 
-        triton.eventually(told, 30, "the message")
+        triton.eventually(told, 60, "the message")

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,25 +22,13 @@ from loadtest.conclusions import hardware
 from loadtest.results import RunFolder
 from server import TritonServer
 from tests.conftest import DEMO, REPOSITORY_ROOT
+from tests.e2e import triton
+from tests.e2e.loadtest_runner import apart, here
 from tests.e2e.triton import DEMO_REPOSITORY
 
-SHORT = ("--warm-up-s", "0.2", "--duration-s", "0.5", "--max-duration-s", "1", "--min-requests", "3")
+SHORT = ("--warm-up-s", "0.1", "--duration-s", "0.5", "--max-duration-s", "5", "--min-requests", "3")
 TEXTS = 60
-TIMEOUT_S = 280.0
 TABLES = ("T1", "T2", "T3", "T4", "T5")
-
-
-def loadtest(*words: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "BERT_TRITON_URL"}
-    return subprocess.run(
-        [sys.executable, "-m", "loadtest", *words],
-        cwd=REPOSITORY_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
 
 
 def read(folder: Path) -> Run:
@@ -78,7 +65,7 @@ def precision_run(
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     output = tmp_path_factory.mktemp("results") / "precision"
     models = ("sentiment_fp32", "sentiment_int8", "sentiment")
-    done = loadtest(
+    done = here(
         *("precision", "--url", demo_server.endpoints.url("grpc"), "--models", *models),
         *("--eval-data", str(eval_data), "--users", "4", "--output", str(output), *SHORT),
     )
@@ -134,7 +121,7 @@ def test_what_was_measured_is_not_measured_again(
 ) -> None:
     output, _ = precision_run
     kept = {cell.spec.id: cell.started_at for cell in read(output).cells if cell.verdict == OK}
-    again = loadtest(
+    again = here(
         *("precision", "--url", demo_server.endpoints.url("grpc")),
         *("--models", "sentiment_fp32", "sentiment_int8", "sentiment"),
         *("--eval-data", str(eval_data), "--users", "4", "--output", str(output), *SHORT),
@@ -150,7 +137,7 @@ def test_a_tensor_model_with_nothing_but_a_tokenizer_and_labels(
     """As against a server of which there is no repository here."""
     (tmp_path / "empty").mkdir()
     tokenizer = next((DEMO_REPOSITORY / "sentiment").glob("[0-9]*/tokenizer.json"))
-    done = loadtest(
+    done = here(
         *("precision", "--url", demo_server.endpoints.url("http"), "--models", "sentiment_int8", "--users", "1"),
         *("--eval-data", str(eval_data), "--tokenizer", str(tokenizer), "--labels", "negative", "positive"),
         *("--repository", str(tmp_path / "empty"), "--output", str(tmp_path / "run"), *SHORT),
@@ -179,7 +166,7 @@ def test_bad_input_is_one_line_and_measures_nothing(
     (tmp_path / "empty").mkdir()
     filled = [word.format(eval=eval_data, empty=tmp_path / "empty") for word in words]
     output = tmp_path / "run"
-    done = loadtest("precision", "--url", demo_server.endpoints.url("grpc"), *filled, "--output", str(output), *SHORT)
+    done = here("precision", "--url", demo_server.endpoints.url("grpc"), *filled, "--output", str(output), *SHORT)
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
@@ -204,7 +191,7 @@ def tables_run(
     demo_server: TritonServer, eval_data: Path, readme: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("results") / "tables"
-    done = loadtest(
+    done = apart(
         *("tables", "--url", demo_server.endpoints.url("grpc"), "--http-url", demo_server.endpoints.url("http")),
         *("--metrics-url", demo_server.endpoints.url("metrics"), "--model", "sentiment"),
         *("--models", "sentiment_fp32", "sentiment_int8", "--eval-data", str(eval_data)),
@@ -280,15 +267,15 @@ def test_cost_and_hardware_of_the_finished_run(
         assert kept is not None
         quiet.put_cell(replace(cell, verdict=OK, reasons=()), kept)
     quiet.put_capacity(replace(run.capacities[0], p99_limit_ms=60_000.0, rate_per_s=100.0))
-    done = loadtest("cost", "--monthly-price", "100", "--option", "half", "--from", str(folder))
+    done = here("cost", "--monthly-price", "100", "--option", "half", "--from", str(folder))
     assert done.returncode == 0, done.stderr
     (cost,) = [cost for cost in read(folder).costs if cost.option == "half"]
     assert cost.per_1000_requests == pytest.approx(100 / (100 * 3600 * 730) * 1000)
     store = tmp_path / "hardware.json"
-    done = loadtest("hardware", "add", "--from", str(folder), "--model", "sentiment", "--store", str(store))
+    done = here("hardware", "add", "--from", str(folder), "--model", "sentiment", "--store", str(store))
     assert done.returncode == 0, done.stderr
-    assert loadtest("hardware", "add", "--from", str(folder), "--model", "none", "--store", str(store)).returncode == 1
-    shown = loadtest("hardware", "show", "--store", str(store))
+    assert here("hardware", "add", "--from", str(folder), "--model", "none", "--store", str(store)).returncode == 1
+    shown = here("hardware", "show", "--store", str(store))
     assert shown.returncode == 0
     assert "NVIDIA T4" in shown.stdout
     assert len(json.loads(store.read_text())) == 1
@@ -310,7 +297,7 @@ def test_bad_input_of_tables_measures_nothing(
     demo_server: TritonServer, tmp_path: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
     output = tmp_path / "run"
-    done = loadtest("tables", "--url", demo_server.endpoints.url("grpc"), *words, "--output", str(output), *SHORT)
+    done = here("tables", "--url", demo_server.endpoints.url("grpc"), *words, "--output", str(output), *SHORT)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert done.stderr.splitlines()[-1].startswith("loadtest: error: ")
@@ -358,13 +345,13 @@ def test_ctrl_c_keeps_and_reports_what_was_measured(demo_repository: Path, eval_
         start_new_session=True,
     ) as process:
         try:
-            deadline = time.monotonic() + 120
-            while not list((tmp_path / "run/cells").glob("[!.]*.json")):
-                assert process.poll() is None, process.stdout.read() if process.stdout else ""
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            triton.eventually(
+                lambda: process.poll() is not None or bool(list((tmp_path / "run/cells").glob("[!.]*.json"))),
+                120,
+                "the first cell",
+            )
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            printed, _ = process.communicate(timeout=90)
+            printed, _ = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 1, printed

@@ -103,7 +103,7 @@ def test_a_deadline_and_the_call_after_it(server: TritonServer, protocol: str) -
         started = time.monotonic()
         error = refusal(connected, request(protocol, ["sleep 2"]), 0.3)
         assert error.kind == "DeadlineExceededError"
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 2.0  # it did not wait for the answer
         assert ask(protocol, connected, ["b"]) == ["b"]
 
 
@@ -166,12 +166,13 @@ def test_a_server_killed_during_calls_and_started_again(
             assert ask(protocol, connected[protocol], ["a"]) == ["a"]
 
         def work(protocol: str) -> None:
-            errors[protocol] = refusal(connected[protocol], request(protocol, ["sleep 20"]), 25)
+            text = f"busy {tmp_path / protocol} 120"
+            errors[protocol] = refusal(connected[protocol], request(protocol, [text]), 150)
 
         threads = [threading.Thread(target=work, args=(protocol,)) for protocol in PROTOCOLS]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        triton.eventually(lambda: any((tmp_path / protocol).exists() for protocol in PROTOCOLS), 60, "a call")
         killed.end_processes()
         for thread in threads:
             thread.join()
@@ -182,7 +183,6 @@ def test_a_server_killed_during_calls_and_started_again(
             assert refusal(connected[protocol], request(protocol, ["a"])).kind == "ServerUnreachableError"
         killed.restart()
         for protocol in PROTOCOLS:
-            triton.eventually(lambda: triton.answers(killed.http_url, model="sentiment"), 30, "the server's return")
             assert ask(protocol, connected[protocol], ["b"]) == ["b"]
 
 
@@ -205,7 +205,7 @@ def user():
     for _ in range(rounds):
         replies.add(connection.call(quick, 30).body.hex())
     try:
-        connection.call(slow, 0.15)
+        connection.call(slow, 0.05)
     except CallError as exc:
         late.append(exc.kind)
     replies.add(connection.call(quick, 30).body.hex())
@@ -225,7 +225,7 @@ print(json.dumps({"replies": sorted(replies), "late": late, "beats": len(beats)}
 
 def in_greenlets(protocol: str, at: str, users: int, access: Access) -> dict[str, Any]:
     """What `UNDER_GEVENT` found, after a look at its answers."""
-    asked = [request(protocol, texts) for texts in (["quick"], ["sleep 0.3"])]
+    asked = [request(protocol, texts) for texts in (["quick"], ["sleep 0.25"])]
     completed = subprocess.run(
         [sys.executable, "-c", UNDER_GEVENT, at, str(users), "20"],
         input=json.dumps([(body.hex(), size) for body, size in asked]) + "\n",
@@ -248,7 +248,7 @@ def test_sixteen_users_in_greenlets(server: TritonServer, protocol: str) -> None
     """All wait at once; nobody blocks the event loop."""
     found = in_greenlets(protocol, url(server, protocol), 16, Access())
     assert found["late"] == ["DeadlineExceededError"] * 16
-    assert found["beats"] >= 50  # of about 240 in the 4.8 s of sleep; calls that block the loop leave it about 16
+    assert found["beats"] >= 40  # of about 200 in the 4 s of sleep; calls that block the loop leave it about 16
 
 
 @tls.pytestmark
@@ -264,7 +264,7 @@ def test_tls(tls_urls: dict[str, str], certificate: tuple[Path, Path], protocol:
         error = refusal(connected, request(protocol, ["a"]))
         assert (error.kind, "not trusted" in error.message) == ("InvalidConfigError", True)
     with connection(tls_urls[protocol].replace("s://", "://")) as connected:
-        assert refusal(connected, request(protocol, ["a"]), 5).kind != "DeadlineExceededError"
+        assert refusal(connected, request(protocol, ["a"]), TIMEOUT_S).kind != "DeadlineExceededError"
 
 
 @tls.pytestmark

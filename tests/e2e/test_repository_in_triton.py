@@ -25,7 +25,9 @@ from tests.tiny_repository import INPUTS, publish, stage
 
 Factory = Callable[..., TritonServer]
 POLL = ("--model-control-mode=poll", "--repository-poll-secs=1")
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
+TIMEOUT_S = 60.0
+POLLS_S = 2.5  # two polls and a little
 VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "bad": 2, "good": 3}
 
 
@@ -66,8 +68,34 @@ def repository(tmp_path: Path) -> ModelRepository:
     return repository
 
 
+@pytest.fixture(scope="module")
+def started_during_an_export(
+    module_server_factory: Factory, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ModelRepository, TritonServer, str]:
+    """A repository, the server that was started on it while an export was staging its files, and the server's log."""
+    folder = tmp_path_factory.mktemp("started")
+    repository = ModelRepository(folder / "model_repository")
+    publish(repository, **GOOD)
+    with repository.staging() as staging:  # the lock is held; what a killed export leaves looks the same
+        stage(staging, **GOOD)
+        stage(staging, "topic", **GOOD)
+        server = module_server_factory(repository.path, extra_args=("--log-verbose=1",), log_path=folder / "log")
+    return repository, server, (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def polled(
+    module_server_factory: Factory, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ModelRepository, TritonServer]:
+    """A repository and the server that polls it."""
+    folder = tmp_path_factory.mktemp("polled")
+    repository = ModelRepository(folder / "model_repository")
+    publish(repository, **GOOD)
+    return repository, module_server_factory(repository.path, extra_args=POLL, log_path=folder / "log")
+
+
 def get(server: TritonServer, path: str) -> Any:
-    with urllib.request.urlopen(f"{server.http_url}/v2/{path}", timeout=10) as response:
+    with urllib.request.urlopen(f"{server.http_url}/v2/{path}", timeout=TIMEOUT_S) as response:
         return json.load(response)
 
 
@@ -79,7 +107,7 @@ def classify(server: TritonServer, text: str) -> tuple[str, str]:
         json.dumps({"inputs": [tensor]}).encode(),
         {"Connection": "close"},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         answer = json.load(response)
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
     return outputs["LABEL"][0], answer["model_version"]
@@ -88,7 +116,7 @@ def classify(server: TritonServer, text: str) -> tuple[str, str]:
 def loaded(server: TritonServer) -> set[str]:
     """Every model and version that is ready, "sentiment 1"."""
     request = urllib.request.Request(f"{server.http_url}/v2/repository/index", b"{}", method="POST")
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         models = json.load(response)
     return {f"{model['name']} {model['version']}" for model in models if model.get("state") == "READY"}
 
@@ -101,9 +129,9 @@ def wait_for(server: TritonServer, *expected: str) -> None:
 
 
 def test_generated_configs_load_and_say_in_triton_what_they_say_on_disk(
-    server_factory: Factory, repository: ModelRepository
+    started_during_an_export: tuple[ModelRepository, TritonServer, str],
 ) -> None:
-    server = server_factory(repository.path)
+    repository, server, _ = started_during_an_export
     assert loaded(server) == {"sentiment 1", "sentiment_fp32 1", "sentiment_int8 1"}
     for model in repository.models():
         written = parse((repository.path / model / "config.pbtxt").read_text())
@@ -124,10 +152,9 @@ def test_generated_configs_load_and_say_in_triton_what_they_say_on_disk(
     assert classify(server, "bad") == ("negative", "1")
 
 
-def test_the_warm_up_runs(server_factory: Factory, repository: ModelRepository) -> None:
+def test_the_warm_up_runs(started_during_an_export: tuple[ModelRepository, TritonServer, str]) -> None:
     """Triton counts a warm-up sample as no request, but logs it."""
-    server = server_factory(repository.path, extra_args=("--log-verbose=1",), log_path=repository.path.parent / "log")
-    log = (repository.path.parent / "log").read_text()
+    _, server, log = started_during_an_export
     for model in ("sentiment_fp32", "sentiment_int8"):
         assert f"model '{model}' instance {model}_0_0 is running warmup sample 'one text'" in log
     assert server.running
@@ -142,22 +169,26 @@ def test_gpu_configs_are_understood(server_factory: Factory, tmp_path: Path) -> 
         server_factory(repository.path, model_config_name="gpu")
 
 
-@pytest.mark.parametrize("extra_args", [(), POLL], ids=["start", "poll"])
-def test_an_export_at_work_is_invisible(
-    server_factory: Factory, repository: ModelRepository, extra_args: tuple[str, ...]
+def test_a_server_that_starts_does_not_see_an_export_at_work(
+    started_during_an_export: tuple[ModelRepository, TritonServer, str],
 ) -> None:
-    """Files are being staged and the lock is held; what a killed export leaves looks the same."""
+    _, server, log = started_during_an_export
+    assert loaded(server) == {"sentiment 1", "sentiment_fp32 1", "sentiment_int8 1"}
+    assert log.count("successfully loaded") == 3, log
+    assert ".export" not in log, log
+
+
+def test_a_polling_server_does_not_see_an_export_at_work(polled: tuple[ModelRepository, TritonServer]) -> None:
+    repository, server = polled
+    before, log = loaded(server), repository.path.parent / "log"
+    loads = log.read_text().count("successfully loaded")
     with repository.staging() as staging:
         stage(staging, **GOOD)
         stage(staging, "topic", **GOOD)
-        server = server_factory(repository.path, extra_args=extra_args, log_path=repository.path.parent / "log")
-        if extra_args:
-            time.sleep(2.5)  # two polls
-    names = {"sentiment 1", "sentiment_fp32 1", "sentiment_int8 1"}
-    assert loaded(server) == names
-    log = (repository.path.parent / "log").read_text()
-    assert log.count("successfully loaded") == len(names), log
-    assert ".export" not in log, log
+        time.sleep(POLLS_S)
+    assert loaded(server) == before
+    assert log.read_text().count("successfully loaded") == loads
+    assert ".export" not in log.read_text()
 
 
 def test_why_nothing_is_staged_inside_the_repository(server_factory: Factory, repository: ModelRepository) -> None:
@@ -167,15 +198,13 @@ def test_why_nothing_is_staged_inside_the_repository(server_factory: Factory, re
         server_factory(repository.path)
 
 
-def test_a_polling_triton_takes_a_new_version_while_it_answers(
-    server_factory: Factory, repository: ModelRepository
-) -> None:
+def test_a_polling_triton_takes_a_new_version_while_it_answers(polled: tuple[ModelRepository, TritonServer]) -> None:
     """The version that the served text model calls stays loaded until the next text model is ready.
 
     Triton loads the new versions of all models at once. A text model that is ready a moment before its tensor model
     waits for it; no request fails, and none is answered by a mixture.
     """
-    server = server_factory(repository.path, extra_args=POLL)
+    repository, server = polled
     answers: list[Any] = []
     enough = threading.Event()
 
@@ -194,7 +223,7 @@ def test_a_polling_triton_takes_a_new_version_while_it_answers(
     try:
         assert publish(repository, **GOOD) == 2
         wait_for(server, "sentiment 2", "sentiment_int8 2", "sentiment_int8 1")
-        time.sleep(2.5)  # two polls more
+        time.sleep(POLLS_S)
     finally:
         enough.set()
         asking.join()
@@ -205,18 +234,15 @@ def test_a_polling_triton_takes_a_new_version_while_it_answers(
     }
 
 
-def test_the_version_before_the_last_is_let_go(server_factory: Factory, repository: ModelRepository) -> None:
-    for _ in range(2):
-        publish(repository, **GOOD)
+def test_the_version_before_the_last_is_let_go_and_a_changed_option_reaches_the_server(
+    server_factory: Factory, repository: ModelRepository
+) -> None:
+    publish(repository, **GOOD)
+    publish(repository, options=ServingOptions(max_batch_size=4, cache_size=0), **GOOD)
     server = server_factory(repository.path)
     expected = {"sentiment 3", *(f"sentiment_{precision} {v}" for precision in ("fp32", "int8") for v in (2, 3))}
     assert loaded(server) == expected
     assert classify(server, "good") == ("positive", "3")
-
-
-def test_a_changed_option_reaches_the_server(server_factory: Factory, repository: ModelRepository) -> None:
-    publish(repository, options=ServingOptions(max_batch_size=4, cache_size=0), **GOOD)
-    server = server_factory(repository.path)
     assert get(server, "models/sentiment/config")["max_batch_size"] == 4
     assert get(server, "models/sentiment/config")["parameters"]["cache_size"]["string_value"] == "0"
-    assert classify(server, "bad") == ("negative", "2")
+    assert classify(server, "bad") == ("negative", "3")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -24,8 +27,9 @@ output [{{ name: "LABEL" data_type: TYPE_STRING dims: [1] }}]
 instance_group [{{ kind: KIND_CPU count: 1 }}]
 """
 
-# Answers with the text itself. "busy FILE SECONDS" makes the file and takes that long.
+# Answers with the text itself. "busy FILE SECONDS" makes the file and takes that long, or until the file is removed.
 ECHO_BACKEND = """
+import os
 import time
 
 import triton_python_backend_utils as pb_utils
@@ -40,7 +44,9 @@ class TritonPythonModel:
                 if text.startswith(b"busy "):
                     _, path, seconds = text.decode().split()
                     open(path, "x").close()
-                    time.sleep(float(seconds))
+                    until = time.monotonic() + float(seconds)
+                    while time.monotonic() < until and os.path.exists(path):
+                        time.sleep(0.01)
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("LABEL", texts)]))
         return responses
 """
@@ -61,7 +67,7 @@ def write_model(repository: Path, name: str, *, backend: str = "echo", config: s
     return repository
 
 
-def infer(http_url: str, text: str = "hello", *, model: str = "echo", timeout_s: float = 10.0) -> str:
+def infer(http_url: str, text: str = "hello", *, model: str = "echo", timeout_s: float = 60.0) -> str:
     """One text through a model of `ECHO_CONFIG`; raises what urllib raises."""
     tensor = {"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
     request = urllib.request.Request(
@@ -95,13 +101,24 @@ class BusyRequest:
     def __init__(self, http_url: str, marker: Path, seconds: float) -> None:
         self.text = f"busy {marker} {seconds}"
         self._pool = ThreadPoolExecutor(1)
-        self._answer = self._pool.submit(infer, http_url, self.text, timeout_s=seconds + 20.0)
+        self._answer = self._pool.submit(infer, http_url, self.text, timeout_s=seconds + 60.0)
         self._pool.shutdown(wait=False)
-        eventually(marker.exists, 10.0, "the request's arrival at the model")
+        eventually(marker.exists, 60.0, "the request's arrival at the model")
 
     def answer(self, timeout_s: float) -> str:
         """What came back; raises what `infer` raises."""
         return self._answer.result(timeout_s)
+
+
+def free_port() -> int:
+    """A port that nobody has: below those that the kernel gives away, or another test would get it in the meantime."""
+    first_given_away = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(10_000, max(first_given_away, 20_000))
+    for port in random.SystemRandom().sample(ports, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float, what: str) -> float:

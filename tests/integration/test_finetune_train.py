@@ -359,7 +359,7 @@ def test_terminated_run_leaves_nothing(base: Path, data: dict[str, Path], tmp_pa
             assert run.stderr is not None
             assert any(line.startswith("epoch ") for line in run.stderr), "it ended before an epoch did"
             run.send_signal(signal.SIGTERM)
-            assert run.wait(timeout=60) == 128 + signal.SIGTERM
+            assert run.wait(timeout=200) == 128 + signal.SIGTERM
         finally:
             run.kill()
     assert list(tmp_path.iterdir()) == []

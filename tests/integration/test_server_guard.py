@@ -14,7 +14,7 @@ import pytest
 from server import guard
 from server.shared_memory import DEV_SHM
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def prefix() -> str:
 @pytest.fixture
 def backend(prefix: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a backend process of that prefix."""
-    looks = ["triton_python_backend_stub", "-c", "import time; time.sleep(120)", f"{prefix}region"]
+    looks = ["triton_python_backend_stub", "-c", "import time; time.sleep(300)", f"{prefix}region"]
     with subprocess.Popen(looks, executable=sys.executable) as process:
         deadline = time.monotonic() + DEADLINE_S
         while process.pid not in guard.processes(prefix):
@@ -62,7 +62,7 @@ def test_everything_ends_when_the_launcher_is_gone(
 def test_processes_of_other_servers_and_other_programs_are_not_found(
     prefix: str, backend: subprocess.Popen[bytes]
 ) -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", prefix]) as innocent:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", prefix]) as innocent:
         try:
             assert guard.processes(prefix) == [backend.pid]
             assert guard.processes(prefix + "other") == []

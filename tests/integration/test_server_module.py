@@ -24,7 +24,7 @@ runpy.run_module("server", run_name="__main__", alter_sys=True)
 def run(*arguments: str, blocked: tuple[str, ...] = (), machine: str = "x86_64") -> subprocess.CompletedProcess[str]:
     code = RUN.format(blocked=blocked, machine=machine, arguments=arguments)
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
     )
 
 

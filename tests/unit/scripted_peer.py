@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loadtest.wire import frames, hpack
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 OK_HEADERS = hpack.encode([(":status", "200"), ("content-type", "application/grpc")])
 OK_TRAILERS = hpack.encode([("grpc-status", "0")])
 
@@ -147,6 +147,7 @@ class ScriptedServer:
         self.port = self._listener.getsockname()[1]
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.connections = 0
+        self._ends = threading.Semaphore(0)
 
     def _run(self) -> None:
         try:
@@ -154,8 +155,13 @@ class ScriptedServer:
                 with self._listener.accept()[0] as connected:
                     self.connections += 1
                     script(Peer(connected))
+                self._ends.release()
         except BaseException as exc:  # noqa: BLE001  # raised again in the test's thread
             self._failure = exc
+
+    def wait_for_end(self) -> None:
+        """Waits until the next connection has been closed on this side; the client's socket knows by then."""
+        assert self._ends.acquire(timeout=TIMEOUT_S), "the script has not ended"
 
     def __enter__(self) -> ScriptedServer:
         self._thread.start()

@@ -14,13 +14,13 @@ from functools import partial
 import pytest
 
 from loadtest.access import Access
-from loadtest.wire import CallError, Connection, Reply, Request, connector, frames
+from loadtest.wire import CallError, Connection, Reply, Request, connector, frames, sockets
 from loadtest.wire.frames import frame
 from loadtest.wire.hpack import encode, table_size_update
 from tests.unit.scripted_peer import OK_HEADERS, OK_TRAILERS, Frame, Peer, ScriptedServer, good_answer, message
 
 REQUEST = Request(b"a question", 0)
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 END = frames.END_HEADERS | frames.END_STREAM
 
 
@@ -67,7 +67,7 @@ def test_what_is_sent() -> None:
             b"user-agent": b"bert-triton-loadtest",
             b"authorization": b"Bearer x",
             b"key-bin": b"YWI",
-            b"grpc-timeout": b"10000000u",
+            b"grpc-timeout": b"30000000u",
         }
         settings = next(frame for frame in peer.seen if frame.kind == frames.SETTINGS)
         assert struct.pack(">HI", frames.HEADER_TABLE_SIZE, 0) in settings.payload
@@ -417,7 +417,8 @@ def test_a_connection_that_ended_between_calls_is_replaced(farewell: bytes) -> N
 
     with ScriptedServer(leaves, one_good_call) as server, connection(server) as connected:
         assert ask(connected) == b"good"
-        time.sleep(0.3)
+        server.wait_for_end()
+        time.sleep(2 * sockets._FRESH_S)  # one that was used just now is not looked at
         assert ask(connected) == b"good"
 
 
@@ -461,7 +462,7 @@ def test_a_late_call_is_cancelled_and_its_answer_passed_over() -> None:
     def script(peer: Peer) -> None:
         peer.greet()
         peer.request()
-        assert peer.headers[b"grpc-timeout"] == b"300000u"
+        assert peer.headers[b"grpc-timeout"] == b"1000000u"
         reset = peer.wait_for(frames.RST_STREAM)
         assert (reset.stream_id, reset.payload) == (1, word(frames.CANCEL))
         headers, data, _ = good_answer(1, b"late")
@@ -472,8 +473,8 @@ def test_a_late_call_is_cancelled_and_its_answer_passed_over() -> None:
 
     with ScriptedServer(script) as server, connection(server) as connected:
         started = time.monotonic()
-        assert kind_of(connected, 0.3) == "DeadlineExceededError"
-        assert 0.3 <= time.monotonic() - started < 3
+        assert kind_of(connected, 1.0) == "DeadlineExceededError"
+        assert 1.0 <= time.monotonic() - started < TIMEOUT_S
         assert ask(connected) == b"good"
 
 
@@ -504,7 +505,7 @@ def test_connecting_is_inside_the_deadline() -> None:
         connected = connector(f"grpc://127.0.0.1:{address[1]}", "model", "", Access())()
         started = time.monotonic()
         assert kind_of(connected, 0.5) == "DeadlineExceededError"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < TIMEOUT_S  # the kernel would try for minutes
 
 
 def test_nobody_listens() -> None:

@@ -14,11 +14,11 @@ import pytest
 
 from loadtest.access import Access
 from loadtest.errors import UsageError
-from loadtest.wire import CallError, Connection, Reply, Request, connector, frames
+from loadtest.wire import CallError, Connection, Reply, Request, connector, frames, sockets
 from tests.unit.scripted_peer import Peer, ScriptedServer
 
 REQUEST = Request(b'{"inputs":[]}BYTES', 13)
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
 
 
@@ -99,7 +99,8 @@ def test_a_connection_that_the_server_ends_is_replaced(answer: bytes) -> None:
 def test_a_connection_that_ended_between_calls_is_replaced() -> None:
     with ScriptedServer(says(GOOD), says(GOOD)) as server, connection(server) as connected:
         assert ask(connected) == b"good"
-        time.sleep(0.3)
+        server.wait_for_end()
+        time.sleep(2 * sockets._FRESH_S)  # one that was used just now is not looked at
         assert ask(connected) == b"good"
 
 
@@ -184,10 +185,10 @@ def test_a_late_answer_is_nobodys() -> None:
 
     with ScriptedServer(late, says(GOOD)) as server, connection(server) as connected:
         started = time.monotonic()
-        with pytest.raises(CallError, match=r"no answer from http://.* within 0\.3 s") as caught:
-            ask(connected, 0.3)
+        with pytest.raises(CallError, match=r"no answer from http://.* within 1 s") as caught:
+            ask(connected, 1.0)
         assert caught.value.kind == "DeadlineExceededError"
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < TIMEOUT_S
         assert ask(connected) == b"good"
 
 
@@ -195,7 +196,7 @@ def test_slow_bytes_do_not_move_the_deadline() -> None:
     def slow(peer: Peer) -> None:
         peer.http_request()
         with contextlib.suppress(OSError):
-            for _ in range(100):
+            for _ in range(300):  # half a minute
                 peer.send(b"HTTP/1.1 200 OK"[:1])
                 time.sleep(0.1)
 
@@ -203,7 +204,7 @@ def test_slow_bytes_do_not_move_the_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(CallError):
             ask(connected, 0.5)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 15
 
 
 def test_a_refusal_before_the_request_was_read() -> None:
