@@ -295,6 +295,8 @@ class GeneratorSide:
 class ModelCounters:
     """Triton's own counters of one model version, as differences over the window; times are means per request.
 
+    Executions and times of a ``bert_text`` model are its own (`server_side.counters`).
+
     Attributes:
         requests: successful requests.
         failures: failed requests that Triton counts (not those that a full queue refused).

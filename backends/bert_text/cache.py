@@ -2,7 +2,8 @@
 
 One per model instance (Triton runs each instance in its own process). Keys are 16-byte digests of
 the text, so a full cache takes the same few megabytes whether texts are tweets or 100 kB each, and
-keeps nobody's text in memory. Holds what was computed for a text and never an error.
+keeps nobody's text in memory. Holds what was computed for a text and never an error. Not safe to use from several
+threads by itself: its owner locks.
 """
 
 from __future__ import annotations

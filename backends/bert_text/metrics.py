@@ -19,13 +19,19 @@ COUNTERS = {
     "bert_text_texts_total": "Texts received",
     "bert_text_rejected_texts_total": "Texts refused, by reason",
     "bert_text_truncated_texts_total": "Texts answered from their first max_length tokens",
-    "bert_text_cache_hits_total": "Texts answered without computing them again (cache, or twice in one batch)",
+    "bert_text_cache_hits_total": "Texts answered without computing them again (cache, or computed for another)",
     "bert_text_cache_misses_total": "Texts computed because the cache had no answer",
     "bert_text_tokens_total": "Tokens sent to the tensor model, padding left out",
     "bert_text_padding_tokens_total": "Padding tokens sent to the tensor model",
     "bert_text_executions_total": "Calls of the tensor model",
+    "bert_text_executed_texts_total": "Texts sent to the tensor model",
+    "bert_text_queue_duration_us_total": "Microseconds that executed texts waited for their execution, summed",
+    "bert_text_request_duration_us_total": "Microseconds from arrival to answer of answered requests, summed",
 }
-GAUGES = {"bert_text_cache_entries": "Texts in the cache"}
+GAUGES = {
+    "bert_text_cache_entries": "Texts in the cache",
+    "bert_text_waiting_texts": "Texts that wait for an execution",
+}
 
 TEXTS = "bert_text_texts_total"
 REJECTED = "bert_text_rejected_texts_total"
@@ -33,9 +39,13 @@ TRUNCATED = "bert_text_truncated_texts_total"
 CACHE_HITS = "bert_text_cache_hits_total"
 CACHE_MISSES = "bert_text_cache_misses_total"
 CACHE_ENTRIES = "bert_text_cache_entries"
+WAITING_TEXTS = "bert_text_waiting_texts"
 TOKENS = "bert_text_tokens_total"
 PADDING_TOKENS = "bert_text_padding_tokens_total"
 EXECUTIONS = "bert_text_executions_total"
+EXECUTED_TEXTS = "bert_text_executed_texts_total"
+QUEUE_US = "bert_text_queue_duration_us_total"
+REQUEST_US = "bert_text_request_duration_us_total"
 
 # A metric's key: its name and, for REJECTED, the reason.
 Key = tuple[str, str]
@@ -69,7 +79,7 @@ class Metrics:
                     self._metrics[name, reason] = family.Metric(labels={**labels, **more})
         self._lock = threading.Lock()
         self._pending: Counter[Key] = Counter()
-        self._cache_entries = 0
+        self._gauges: dict[str, int] = dict.fromkeys(GAUGES, 0)
         self._counted = threading.Event()
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._flush_until_closed, name="bert_text metrics", daemon=True)
@@ -82,14 +92,17 @@ class Metrics:
                 self._pending[name, reason] += amount
             self._counted.set()
 
-    def set_cache_entries(self, entries: int) -> None:
-        """Say how many texts this instance's cache holds; instances of a model add up."""
-        self.count(CACHE_ENTRIES, entries - self._cache_entries)
-        self._cache_entries = entries
+    def set(self, name: str, value: int) -> None:
+        """Say how much this instance has of a gauge; instances of a model add up."""
+        with self._lock:
+            self._pending[name, ""] += value - self._gauges[name]
+            self._gauges[name] = value
+        self._counted.set()
 
     def close(self) -> None:
-        """Tell Triton what is still untold; this instance's cache is gone from now on."""
-        self.set_cache_entries(0)
+        """Tell Triton what is still untold; this instance's cache and queue are gone from now on."""
+        for name in GAUGES:
+            self.set(name, 0)
         self._closed.set()
         self._counted.set()
         self._flusher.join(timeout=5)
@@ -105,4 +118,5 @@ class Metrics:
         with self._lock:
             pending, self._pending = self._pending, Counter()
         for key, amount in pending.items():
-            self._metrics[key].increment(amount)
+            if amount:
+                self._metrics[key].increment(amount)

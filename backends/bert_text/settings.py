@@ -32,8 +32,14 @@ class Settings:
         max_length: most tokens of one text, special tokens included.
         over_long_text: ``error`` or ``truncate``.
         max_text_bytes: a longer text is refused before it is tokenised.
-        max_tokens: most tokens, padding included, of one call of the tensor model.
+        max_tokens: most tokens of one call of the tensor model; padding counts unless it is ``packed``.
+        packed: whether the tensor model drops the padding before it computes.
+        calls_in_flight: calls of the tensor model under way at once: one computes while the next is already in its
+            queue. With more instances of the tensor model, one more than those. (More would sit in that queue together,
+            where Triton merges equal shapes and undoes the layout.)
         cache_size: texts whose answer is kept; 0 = off.
+        max_queue_size: while so many texts wait, a request that needs another one computed is refused; 0 = never.
+        queue_timeout_ms: how long a request may wait whose caller sets no timeout; 0 = for ever.
         pad_token_id: fills short rows of ``input_ids``.
         max_batch_size: most texts of one dynamic batch, and so most rows of one call of the tensor model.
         activation: what turns the tensor output into values; a key of `ACTIVATIONS`.
@@ -52,6 +58,10 @@ class Settings:
     pad_token_id: int
     max_batch_size: int
     activation: str | None = None
+    packed: bool = False
+    calls_in_flight: int = 2
+    max_queue_size: int = 0
+    queue_timeout_ms: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.tensor_inputs if name not in TENSOR_INPUTS]
@@ -94,6 +104,10 @@ class Settings:
             pad_token_id=parameters.integer("pad_token_id", minimum=0),
             max_batch_size=max_batch_size,
             activation=parameters.optional("activation"),
+            packed=parameters.boolean("packed"),
+            calls_in_flight=parameters.integer("calls_in_flight", 2, minimum=1),
+            max_queue_size=parameters.integer("max_queue_size", 0, minimum=0),
+            queue_timeout_ms=parameters.integer("queue_timeout_ms", 0, minimum=0),
         )
         parameters.refuse_unread()
         return settings
@@ -127,6 +141,13 @@ class _Parameters:
         if value < minimum:
             raise SettingsError(f"parameter {key} is {value}; expected at least {minimum}")
         return value
+
+    def boolean(self, key: str) -> bool:
+        """``true`` or ``false``; false when it is not there."""
+        text = self.text(key, "false")
+        if text not in ("true", "false"):
+            raise SettingsError(f"parameter {key} is {text!r}; expected true or false")
+        return text == "true"
 
     def task(self) -> Task:
         name = self.text("task")

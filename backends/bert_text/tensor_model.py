@@ -9,13 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
-from .batch import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure
 from .tensors import Int64Array
+from .text_request import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure
 
 # Triton 2.51 gives an inner error its text and loses its code (every code reads INTERNAL), so the code is read
-# from the text: queue full, queue time-out, and a model that is not loaded (yet).
+# from the text: queue full, queue time-out, a server that is ending, and a model that is not loaded (yet).
 NOT_LOADED_MESSAGES = ("is not ready", "unknown model")
-UNAVAILABLE_MESSAGES = ("exceeds maximum queue size", "request timeout expired", *NOT_LOADED_MESSAGES)
+STOPPING_MESSAGES = ("server not ready", "server is stopping")
+UNAVAILABLE_MESSAGES = (
+    "exceeds maximum queue size",
+    "request timeout expired",
+    *STOPPING_MESSAGES,
+    *NOT_LOADED_MESSAGES,
+)
 
 # When a running server loads a new version of both models, the text model can be ready a moment before its tensor
 # model: so long after its own load it waits for it. (Not while loading: Triton crashes at start if asked then.)

@@ -1,4 +1,10 @@
-"""Wires a text model to Triton: load, execute, unload."""
+"""Wires a text model to Triton: load, execute, unload.
+
+``execute`` does not wait for the tensor model. What can be answered at once (from the cache, or with a refusal) it
+returns; for every other request it returns None, and a thread of the scheduler answers later through the request's
+response sender (Triton allows that since release 24.06). So Triton hands over requests as they come, its own queue
+stays empty, and the time it counts for this model ends with ``execute``: ``metrics.py`` has the whole.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,13 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from .batch import INTERNAL, BatchRunner, Failure, TextRequest
 from .decode import TEXT, Decoder
 from .metrics import Metrics
+from .reply import Reply
+from .scheduler import Scheduler
 from .settings import Settings
 from .tensor_model import TensorModel, triton_error
+from .text_request import TextRequest
 from .tokenise import Tokeniser
 from .version_folder import check_tensors, read_labels, tensors, tokenizer_path
 
@@ -59,43 +67,50 @@ class TritonPythonModel:
         self._metrics = Metrics(pb_utils, {"model": args["model_name"], "version": args["model_version"]})
         # Version N of the text model calls version N of the tensor model: an answer never mixes two exports.
         tensor_model = TensorModel(settings.tensor_model, int(args["model_version"]), settings.tensor_output)
-        self._runner = BatchRunner(settings, tokeniser, self._decoder, tensor_model, self._metrics.count)
+        self._scheduler = Scheduler(
+            settings,
+            tokeniser,
+            self._decoder,
+            tensor_model,
+            count=self._metrics.count,
+            gauge=self._metrics.set,
+            log=pb_utils.Logger.log_error,
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a dynamic batch, one response a request, in order."""
+        """Take in what arrived: a response, or None where it comes later, for each request."""
         received_s = time.monotonic()
-        batch = [_text_request(request, received_s) for request in requests]
-        self._runner.run(batch)
-        self._metrics.set_cache_entries(len(self._runner.cache))
-        return [self._response(request, result) for request, result in zip(requests, batch, strict=True)]
+        batch = [self._text_request(request, received_s) for request in requests]
+        settled = set(map(id, self._scheduler.submit(batch)))
+        return [self._response(text_request) if id(text_request) in settled else None for text_request in batch]
 
     def finalize(self) -> None:
-        """End the threads, take this instance's cache out of the metrics."""
-        self._runner.close()
+        """End the threads, take this instance's cache out of the metrics.
+
+        Triton unloads a model once all its requests have their response, so nothing should be waiting; what is, fails.
+        """
+        self._scheduler.close()
         self._metrics.close()
 
-    def _response(self, request: Any, result: TextRequest) -> Any:
-        if result.values is None:
-            failure = result.failure or Failure(INTERNAL, "the request was not answered")
-            return pb_utils.InferenceResponse(output_tensors=[], error=triton_error(failure))
-        names = request.requested_output_names() or self._settings.task.output_names
-        outputs = self._decoder.outputs(result.values, names)
+    def _text_request(self, request: Any, received_s: float) -> TextRequest:
+        """The texts and the deadline of a Triton request, and the way back."""
+        texts = pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel().tolist()
+        timeout_s = request.timeout() / 1e6 or self._settings.queue_timeout_ms / 1e3
+        reply = Reply(request)
+        return TextRequest(
+            texts=texts,
+            output_names=request.requested_output_names() or self._settings.task.output_names,
+            received_s=received_s,
+            deadline_s=received_s + timeout_s if timeout_s else None,
+            is_cancelled=reply.is_cancelled,
+            respond=lambda settled: reply.send(self._response(settled)),
+        )
+
+    def _response(self, request: TextRequest) -> Any:
+        if request.failure is not None:
+            return pb_utils.InferenceResponse(output_tensors=[], error=triton_error(request.failure))
+        outputs = self._decoder.outputs(request.values(self._decoder.num_labels), request.output_names)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
-
-
-def _text_request(request: Any, received_s: float) -> TextRequest:
-    """The texts and the deadline of a Triton request.
-
-    Triton's timeout counts from its arrival in the queue, which a backend cannot see; here it counts
-    from the start of the batch. What waited too long before that, only a queue policy refuses (none by default).
-    """
-    texts = pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel().tolist()
-    timeout_us = request.timeout()
-    return TextRequest(
-        texts=texts,
-        deadline_s=received_s + timeout_us / 1e6 if timeout_us else None,
-        is_cancelled=request.is_cancelled,
-    )
 
 
 def _explained(config: dict[str, Any], step: Any, *arguments: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ ASK_TIMEOUT_S = 10.0  # for statistics, from a server whose cores may all be bus
 METRICS_TIMEOUT_S = 3.0
 REPORT_S = 0.02  # Triton counts a request some moments after it has answered it
 GUESSED_METRICS_PORT = 8002  # Triton's own default
-NO_TEXT_COUNTS = TextCounts(None, None, None)
+NO_TEXT_COUNTS = TextCounts()
 
 _T = TypeVar("_T")
 
@@ -160,7 +160,7 @@ class Watch:
         text = self._text_difference(before.text, after.text)
         device, utilisation, memory_bytes = self._device(before, after)
         return ServerSide(
-            models=models,
+            models=(_with_own_times(models[0], text), *models[1:]),
             text_cache_hits=text.cache_hits,
             tokens=text.tokens,
             padding_tokens=text.padding_tokens,
@@ -267,4 +267,25 @@ def _counters(statistics: ModelStatistics) -> ModelCounters:
         compute_infer_ms=statistics.compute_infer.mean_ms,
         compute_output_ms=statistics.compute_output.mean_ms,
         cache_hits=statistics.cache_hits,
+    )
+
+
+def _with_own_times(model: ModelCounters, text: TextCounts) -> ModelCounters:
+    """What ``bert_text`` says of its queue and its executions in place of what Triton sees of them.
+
+    It takes requests in at once and answers them later, so Triton counts neither their waiting nor their computing.
+    The queue is the mean wait of a text that was computed, computing the rest of the mean request.
+    """
+    if not model.requests or not text.executed_texts or text.queue_us is None or text.request_us is None:
+        return model
+    request_ms = text.request_us / model.requests / 1000
+    queue_ms = min(request_ms, text.queue_us / text.executed_texts / 1000)
+    return replace(
+        model,
+        inferences=text.executed_texts,
+        executions=text.executions or 0,
+        queue_ms=queue_ms,
+        compute_input_ms=0.0,
+        compute_infer_ms=request_ms - queue_ms,
+        compute_output_ms=0.0,
     )

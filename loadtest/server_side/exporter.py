@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import fmean
 
 from loadtest.server_side.prometheus import MetricsError, Page, Sample
@@ -19,6 +19,10 @@ from loadtest.server_side.prometheus import MetricsError, Page, Sample
 CACHE_HITS = "bert_text_cache_hits_total"
 TOKENS = "bert_text_tokens_total"
 PADDING_TOKENS = "bert_text_padding_tokens_total"
+EXECUTIONS = "bert_text_executions_total"
+EXECUTED_TEXTS = "bert_text_executed_texts_total"
+QUEUE_US = "bert_text_queue_duration_us_total"
+REQUEST_US = "bert_text_request_duration_us_total"
 REQUESTS = "nv_inference_request_success"
 GPU_UTILISATION = "nv_gpu_utilization"  # 0 to 1
 GPU_MEMORY_BYTES = "nv_gpu_memory_used_bytes"
@@ -31,11 +35,25 @@ SAMPLE_INTERVAL_S = 1.0  # Triton renews its gauges every 2 s unless told otherw
 
 @dataclass(frozen=True)
 class TextCounts:
-    """What a text model has counted since it was loaded; None for what is not on the page."""
+    """What a text model has counted since it was loaded; None for what is not on the page.
 
-    cache_hits: int | None
-    tokens: int | None
-    padding_tokens: int | None
+    Attributes:
+        cache_hits: texts answered without computing them again.
+        tokens: sent to the tensor model, padding left out.
+        padding_tokens: padding beside them.
+        executions: calls of the tensor model.
+        executed_texts: texts in them.
+        queue_us: microseconds that these texts waited for their execution, summed.
+        request_us: microseconds from arrival to answer of answered requests, summed.
+    """
+
+    cache_hits: int | None = None
+    tokens: int | None = None
+    padding_tokens: int | None = None
+    executions: int | None = None
+    executed_texts: int | None = None
+    queue_us: int | None = None
+    request_us: int | None = None
 
     @classmethod
     def read(cls, page: Page, model: str, version: str) -> TextCounts:
@@ -46,7 +64,8 @@ class TextCounts:
             total = page.total(name, **labels)
             return None if total is None else int(total)
 
-        return cls(count(CACHE_HITS), count(TOKENS), count(PADDING_TOKENS))
+        names = (CACHE_HITS, TOKENS, PADDING_TOKENS, EXECUTIONS, EXECUTED_TEXTS, QUEUE_US, REQUEST_US)
+        return cls(*map(count, names))
 
     @property
     def present(self) -> bool:
@@ -55,7 +74,7 @@ class TextCounts:
 
     @property
     def _all(self) -> tuple[int | None, ...]:
-        return self.cache_hits, self.tokens, self.padding_tokens
+        return astuple(self)
 
     def since(self, earlier: TextCounts) -> TextCounts:
         """What was added since an earlier reading.

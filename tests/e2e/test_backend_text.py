@@ -16,7 +16,7 @@ import tritonclient.grpc as triton_grpc
 
 from server import TritonServer
 from tests.e2e import backend_models
-from tests.e2e.backend_models import LABELS, VOCABULARY, probabilities, write_tensor_model, write_text_model
+from tests.e2e.backend_models import LABELS, VOCABULARY, WORDS, probabilities, write_tensor_model, write_text_model
 from tests.e2e.triton import eventually, load
 from tests.e2e.wire import Refusal, Wire
 
@@ -41,6 +41,7 @@ def server(
     write_text_model(repository, "small_cache", "bag", cache_size="2")
     write_text_model(repository, "two", "bag", instances=2)
     write_text_model(repository, "patient", "slow", max_tokens="16", instances=2)
+    write_text_model(repository, "bounded", "slow", max_tokens="16", max_queue_size="1", calls_in_flight="1")
     backends = backend_models.write_backends(tmp_path_factory.mktemp("backends"))
     return module_server_factory(repository, backends=backends)
 
@@ -276,6 +277,25 @@ def test_a_deadline_travels_to_the_inner_queue(server: TritonServer, grpc: Wire)
     assert grpc.ask(["good film in a hurry"], "patient").scores == pytest.approx([0.5])
 
 
+def test_while_the_model_is_busy_known_texts_are_answered_and_a_full_queue_refuses(server: TritonServer) -> None:
+    http, grpc, asking = (Wire(protocol, server) for protocol in ("http", "grpc", "grpc"))
+    grpc.ask(["known"], "bounded")
+    before = executions(grpc, "bounded")[0]
+    slow = [f"wait0.5s {' '.join(WORDS[6:17])} w{number}" for number in range(4)]  # 15 tokens: a call each
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(asking.ask, slow, "bounded")
+        eventually(lambda: executions(grpc, "bounded")[0] == before + 4, 10, "the arrival of the slow texts")
+        for wire, kind in ((http, "503"), (grpc, "UNAVAILABLE")):
+            assert wire.ask(["known"], "bounded").scores == pytest.approx([0.5])
+            with pytest.raises(Refusal, match="max_queue_size") as caught:
+                wire.ask(["good"], "bounded")
+            assert caught.value.kind == kind
+        assert not busy.done()
+        assert len(busy.result().labels) == 4
+    for wire in (http, grpc, asking):
+        wire.close()
+
+
 def ids_and_mask(word: str) -> dict[str, np.ndarray]:
     ids = np.array([[VOCABULARY[word]]], dtype=np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
@@ -304,7 +324,8 @@ def loading_server(
 ) -> TritonServer:
     """A server on an empty repository, whose models are loaded by the tests."""
     repository = tmp_path_factory.mktemp("loading")
-    return module_server_factory(repository, extra_args=["--model-control-mode=explicit"])
+    backends = backend_models.write_backends(tmp_path_factory.mktemp("loading_backends"))
+    return module_server_factory(repository, backends=backends, extra_args=["--model-control-mode=explicit"])
 
 
 def test_a_config_without_tensors_is_completed(loading_server: TritonServer) -> None:
@@ -319,6 +340,22 @@ def test_a_config_without_tensors_is_completed(loading_server: TritonServer) -> 
     assert [tensor["name"] for tensor in config["output"]] == ["LABEL", "SCORE", "PROBABILITIES"]
     assert config["output"][2]["dims"] == [2]
     assert "dynamic_batching" in config
+
+
+def test_what_waits_when_the_model_is_unloaded_is_still_answered(loading_server: TritonServer) -> None:
+    write_tensor_model(loading_server.repository, "slow", backend="slow")
+    write_text_model(loading_server.repository, "leaving", "slow")
+    assert load(loading_server.http_url, "slow") == load(loading_server.http_url, "leaving") == ""
+    wire, asking = Wire("grpc", loading_server), Wire("grpc", loading_server)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(asking.ask, ["wait0.5s"], "leaving")
+        eventually(lambda: executions(wire, "leaving")[0] == 1, 10, "the arrival of the text")
+        wire.client.unload_model("leaving")
+        assert waiting.result().scores == pytest.approx([0.5])
+    with pytest.raises(Refusal, match="leaving"):
+        wire.ask(["good"], "leaving")
+    for each in (wire, asking):
+        each.close()
 
 
 def remove(name: str) -> Callable[[Path], None]:

@@ -1,64 +1,73 @@
-"""Executions: every text once, within the budgets, and cheaper than the simple ways."""
+"""The next execution: the oldest text, and those that share a call with it cheaply."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.bert_text.layout import CALL_SHARE_OF_BUDGET, lay_out
+from backends.bert_text.layout import PADDED_TOKENS_PER_BUDGET, Budget, choose
 
-LENGTHS = st.lists(st.integers(1, 600), max_size=64)
-BUDGETS = st.integers(1, 2048)
-
-
-def cost(executions: list[list[int]], lengths: list[int], max_tokens: int) -> float:
-    padded = sum(len(execution) * max(lengths[index] for index in execution) for execution in executions)
-    return padded + len(executions) * max_tokens * CALL_SHARE_OF_BUDGET
+LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=64)
+BUDGETS = st.builds(Budget, st.integers(1, 2048), st.integers(1, 64), st.booleans())
 
 
-@given(LENGTHS, BUDGETS, st.integers(1, 64))
-def test_every_text_once_and_within_the_budgets(lengths: list[int], max_tokens: int, max_rows: int) -> None:
-    executions = lay_out(lengths, max_tokens, max_rows)
-    assert sorted(index for execution in executions for index in execution) == list(range(len(lengths)))
-    for execution in executions:
-        longest = max(lengths[index] for index in execution)
-        assert len(execution) <= max_rows
-        assert len(execution) == 1 or len(execution) * longest <= max_tokens
+def cost(lengths: list[int], budget: Budget) -> float:
+    """Of one execution of these texts, beside the tokens that have to be computed in any case."""
+    return budget.call_cost + len(lengths) * budget.row_costs([max(lengths)])[0]
 
 
 @given(LENGTHS, BUDGETS)
-def test_never_dearer_than_one_by_one_or_greedy(lengths: list[int], max_tokens: int) -> None:
-    chosen = cost(lay_out(lengths, max_tokens, 64), lengths, max_tokens)
-    assert chosen <= cost([[index] for index in range(len(lengths))], lengths, max_tokens) + 1e-6
-    assert chosen <= cost(greedy(lengths, max_tokens), lengths, max_tokens) + 1e-6
+def test_the_oldest_is_in_and_the_budget_is_kept(lengths: list[int], budget: Budget) -> None:
+    chosen = choose(lengths, budget)
+    own = [lengths[index] for index in chosen]
+    assert 0 in chosen
+    assert len(set(chosen)) == len(chosen) <= budget.max_rows
+    padded = len(own) * max(own)
+    if len(chosen) > 1:
+        assert (sum(own) if budget.packed else padded) <= budget.max_tokens
+        assert padded <= PADDED_TOKENS_PER_BUDGET * budget.max_tokens
 
 
-def greedy(lengths: list[int], max_tokens: int) -> list[list[int]]:
-    """Sorted, each execution filled until the budget is full."""
-    executions: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if executions and (len(executions[-1]) + 1) * lengths[index] <= max_tokens:
-            executions[-1].append(index)
-        else:
-            executions.append([index])
-    return executions
+@given(LENGTHS, BUDGETS)
+def test_no_cut_in_two_would_be_cheaper(lengths: list[int], budget: Budget) -> None:
+    own = sorted(lengths[index] for index in choose(lengths, budget))
+    whole = cost(own, budget)
+    for cut in range(1, len(own)):
+        assert whole <= cost(own[:cut], budget) + cost(own[cut:], budget) + 1e-6
 
 
-def test_equal_short_texts_share_one_execution() -> None:
-    assert lay_out([8] * 16, 512, 64) == [list(range(15, -1, -1))]
+@given(LENGTHS, BUDGETS)
+def test_it_empties_the_queue_never_dearer_than_one_by_one(lengths: list[int], budget: Budget) -> None:
+    waiting = list(lengths)
+    total = 0.0
+    while waiting:
+        chosen = set(choose(waiting, budget))
+        total += cost([waiting[index] for index in chosen], budget)
+        waiting = [length for index, length in enumerate(waiting) if index not in chosen]
+    assert total <= sum(cost([length], budget) for length in lengths) + 1e-6
 
 
-def test_a_long_text_does_not_pad_the_short_ones() -> None:
-    executions = lay_out([8, 400, 9, 7], 4096, 64)
-    assert [1] in executions
-    assert len(executions) == 2
+@pytest.mark.parametrize("packed", [False, True])
+def test_equal_short_texts_share_one_execution_oldest_first(packed: bool) -> None:
+    assert choose([8] * 70, Budget(512, 64, packed)) == list(range(64))
 
 
-def test_long_texts_come_first() -> None:
-    lengths = [5, 300, 20, 500, 100]
-    firsts = [lengths[execution[0]] for execution in lay_out(lengths, 512, 64)]
-    assert firsts == sorted(firsts, reverse=True)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_long_text_and_short_ones_do_not_pad_each_other(packed: bool) -> None:
+    budget = Budget(4096, 64, packed)
+    lengths = [10, *[1000, 11] * 12]
+    assert {lengths[index] for index in choose(lengths, budget)} == {10, 11}
+    lengths[0] = 990
+    assert {lengths[index] for index in choose(lengths, budget)} <= {990, 1000}
 
 
-def test_nothing_to_lay_out() -> None:
-    assert lay_out([], 512, 64) == []
+def test_mixed_lengths_share_a_call_only_where_padding_is_dropped() -> None:
+    lengths = [40, 20, 60, 30, 50, 25, 55, 35]
+    assert len(choose(lengths, Budget(512, 64, packed=True))) == 8
+    assert len(choose(lengths, Budget(512, 64))) < 8
+
+
+def test_an_over_long_text_goes_alone() -> None:
+    assert choose([600, 600, 5], Budget(512, 64)) == [0]
+    assert choose([600, 600, 5], Budget(512, 64, packed=True)) == [0]

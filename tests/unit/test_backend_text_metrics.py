@@ -70,7 +70,7 @@ def test_counts_arrive_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_loses_nothing_and_takes_the_cache_out() -> None:
     triton = Triton()
     counted = Metrics(triton.pb_utils, LABELS)
-    counted.set_cache_entries(5)
+    counted.set(metrics.CACHE_ENTRIES, 5)
     counted.count(metrics.TEXTS, 7)
     counted.close()
     assert triton.values[metrics.TEXTS, "model=sentiment,version=3"] == 7
@@ -81,9 +81,9 @@ def test_the_caches_of_two_instances_add_up(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(metrics, "FLUSH_INTERVAL_S", 0.01)
     triton = Triton()
     one, two = Metrics(triton.pb_utils, LABELS), Metrics(triton.pb_utils, LABELS)
-    one.set_cache_entries(3)
-    two.set_cache_entries(4)
-    two.set_cache_entries(6)
+    one.set(metrics.CACHE_ENTRIES, 3)
+    two.set(metrics.CACHE_ENTRIES, 4)
+    two.set(metrics.CACHE_ENTRIES, 6)
     time.sleep(0.1)
     assert triton.values[metrics.CACHE_ENTRIES, "model=sentiment,version=3"] == 9
     one.close()

@@ -33,6 +33,15 @@ def test_reads_types_and_defaults() -> None:
     assert (settings.max_length, settings.pad_token_id, settings.max_batch_size) == (128, 1, 64)
     assert (settings.tensor_output, settings.over_long_text, settings.activation) == ("logits", "error", None)
     assert (settings.max_text_bytes, settings.max_tokens, settings.cache_size) == (100_000, 512, 10_000)
+    assert (settings.packed, settings.calls_in_flight) == (False, 2)
+    assert (settings.max_queue_size, settings.queue_timeout_ms) == (0, 0)
+
+
+def test_reads_the_queue_and_the_graph() -> None:
+    read = Settings.from_model_config(
+        config(packed="true", calls_in_flight="3", max_queue_size="100", queue_timeout_ms="500")
+    )
+    assert (read.packed, read.calls_in_flight, read.max_queue_size, read.queue_timeout_ms) == (True, 3, 100, 500)
 
 
 def test_cache_can_be_off() -> None:
@@ -54,6 +63,10 @@ def test_cache_can_be_off() -> None:
         ({"max_length": "0"}, "at least 1"),
         ({"pad_token_id": "-1"}, "at least 0"),
         ({"cache_size": "-1"}, "at least 0"),
+        ({"packed": "yes"}, "'yes'; expected true or false"),
+        ({"calls_in_flight": "0"}, "at least 1"),
+        ({"max_queue_size": "-1"}, "at least 0"),
+        ({"queue_timeout_ms": "soon"}, "expected a whole number"),
         ({"over_long_text": "ignore"}, "expected one of error, truncate"),
         ({"activation": "relu"}, "expected one of none, sigmoid, softmax"),
         ({"max_lenght": "128"}, "unknown parameter max_lenght"),

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"bert_triton_client"},
     "loadtest": {"bert_triton_client"},
     "demo": {"bert_triton_client", "server", "finetune"},
-    "bench": {"bert_triton_client", "server", "demo"},
+    "bench": {"bert_triton_client", "server", "demo", "backends"},
 }
 PROJECT_PACKAGES = {"bert_triton_client", "export", "finetune", "server", "demo", "bench", "loadtest", "backends"}
 # Installed inside Triton: nothing else may be imported there.
