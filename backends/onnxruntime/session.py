@@ -1,8 +1,9 @@
-"""From a model's config to an ONNX Runtime session: file, options, threads, execution providers."""
+"""From a model's config to an ONNX Runtime session: file, options, threads; providers are `providers`' business."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,9 @@ import onnxruntime
 
 from .errors import LoadError
 from .parameters import boolean, integer, string
+from .providers import CPU_PROVIDER, providers
 
 MODEL_FILE = "model.onnx"
-
-CPU_PROVIDER = "CPUExecutionProvider"
-CUDA_PROVIDER = "CUDAExecutionProvider"
-TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 
 # optimization.graph.level -> ONNX Runtime; every other level is ORT_ENABLE_ALL.
 GRAPH_LEVELS = {
@@ -28,27 +26,6 @@ EXECUTION_MODES = {
     0: onnxruntime.ExecutionMode.ORT_SEQUENTIAL,
     1: onnxruntime.ExecutionMode.ORT_PARALLEL,
 }
-
-# Parameters of the tensorrt accelerator that have another name in ONNX Runtime; the rest start with trt_ in both.
-TENSORRT_NAMES = {
-    "max_workspace_size_bytes": "trt_max_workspace_size",
-    "int8_calibration_table_name": "trt_int8_calibration_table_name",
-    "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
-}
-TENSORRT_PRECISIONS = {
-    "FP32": {},
-    "FP16": {"trt_fp16_enable": "1"},
-    "INT8": {"trt_int8_enable": "1"},
-}
-
-# Deprecated CUDA parameters that are still read: their numbers, by position.
-CUDA_CHOICES = {
-    "cudnn_conv_algo_search": ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
-    "arena_extend_strategy": ("kNextPowerOfTwo", "kSameAsRequested"),
-}
-CUDA_STRINGS = ("gpu_mem_limit", "do_copy_in_default_stream")
-
-Provider = "str | tuple[str, dict[str, str]]"
 
 
 def model_path(folder: Path, config: dict[str, Any]) -> Path:
@@ -101,45 +78,6 @@ def run_options(config: dict[str, Any]) -> onnxruntime.RunOptions:
     return options
 
 
-def providers(config: dict[str, Any], kind: str, device_id: int, available: Sequence[str]) -> list[Any]:
-    """Execution providers of an instance, first choice first.
-
-    Args:
-        config: the model config.
-        kind: of the instance: ``CPU`` or ``GPU`` (``AUTO`` is taken for a GPU where there is one).
-        device_id: of the instance's GPU.
-        available: providers that this ONNX Runtime is built with.
-
-    Raises:
-        LoadError: the config asks for what is not there.
-    """
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
-    for accelerator in accelerators.get("cpu_execution_accelerator", []):
-        raise LoadError(
-            f"unknown Execution Accelerator '{accelerator.get('name')}' is requested for the CPU; this stand-in has "
-            "none (NVIDIA's container has openvino); remove it from optimization.execution_accelerators"
-        )
-    on_gpu = kind == "GPU" or (kind == "AUTO" and CUDA_PROVIDER in available)
-    if not on_gpu:
-        return [CPU_PROVIDER]
-    if CUDA_PROVIDER not in available:
-        raise LoadError(
-            f"the instance is of KIND_GPU, but this ONNX Runtime has only {', '.join(available)}; install "
-            "onnxruntime-gpu instead of onnxruntime, or use a config with KIND_CPU"
-        )
-    cuda = _cuda_options(config, device_id)
-    chosen: list[Any] = []
-    for accelerator in accelerators.get("gpu_execution_accelerator", []):
-        name, parameters = accelerator.get("name"), accelerator.get("parameters", {})
-        if name == "cuda":
-            cuda.update({key: str(value) for key, value in parameters.items() if value})
-        elif name == "tensorrt":
-            chosen.append(_tensorrt(parameters, device_id, available))
-        else:
-            raise LoadError(f"unknown Execution Accelerator '{name}' is requested; a GPU instance takes cuda, tensorrt")
-    return [*chosen, (CUDA_PROVIDER, cuda), CPU_PROVIDER]
-
-
 def create_session(path: Path, config: dict[str, Any], kind: str, device_id: int) -> onnxruntime.InferenceSession:
     """The session of one instance.
 
@@ -148,6 +86,7 @@ def create_session(path: Path, config: dict[str, Any], kind: str, device_id: int
     """
     _silence_telemetry()
     chosen = providers(config, kind, device_id, onnxruntime.get_available_providers())
+    said = "" if chosen == [CPU_PROVIDER] else _load_cuda()
     try:
         session = onnxruntime.InferenceSession(str(path), session_options(config), providers=chosen)
     except LoadError:
@@ -162,6 +101,7 @@ def create_session(path: Path, config: dict[str, Any], kind: str, device_id: int
         raise LoadError(
             f"ONNX Runtime {onnxruntime.__version__} has {', '.join(missing)} but could not start it (CUDA or "
             "TensorRT libraries missing, or no such device); the lines before this one in the log say more"
+            + (f". {said}" if said else "")
         )
     return session
 
@@ -171,36 +111,18 @@ def _integer(config: dict[str, Any], key: str) -> int:
     return 0 if value is None else integer(value, key)
 
 
-def _cuda_options(config: dict[str, Any], device_id: int) -> dict[str, str]:
-    options = {"device_id": str(device_id)}
-    for key, choices in CUDA_CHOICES.items():
-        value = string(config, key)
-        if value is not None:
-            number = integer(value, key)
-            if not 0 <= number < len(choices):
-                raise LoadError(f"parameter {key} is {number}; expected 0 to {len(choices) - 1} ({', '.join(choices)})")
-            options[key] = choices[number]
-    for key in CUDA_STRINGS:
-        value = string(config, key)
-        if value is not None:
-            options[key] = value
-    return options
+def _load_cuda() -> str:
+    """Loads the CUDA and cuDNN libraries of NVIDIA's pip packages, which no search path leads to; says what failed.
 
-
-def _tensorrt(parameters: dict[str, str], device_id: int, available: Sequence[str]) -> tuple[str, dict[str, str]]:
-    if TENSORRT_PROVIDER not in available:
-        raise LoadError(f"accelerator tensorrt is requested, but this ONNX Runtime has only {', '.join(available)}")
-    options = {"device_id": str(device_id)}
-    for key, value in parameters.items():
-        if key == "precision_mode":
-            if value not in TENSORRT_PRECISIONS:
-                raise LoadError(f"unsupported precision mode '{value}'; expected {', '.join(TENSORRT_PRECISIONS)}")
-            options.update(TENSORRT_PRECISIONS[value])
-        elif key in TENSORRT_NAMES or key.startswith("trt_"):
-            options[TENSORRT_NAMES.get(key, key)] = str(value)
-        else:
-            raise LoadError(f"unknown parameter '{key}' is provided for TensorRT Execution Accelerator")
-    return TENSORRT_PROVIDER, options
+    Does nothing where there are none of them, and in an ONNX Runtime that is built without CUDA.
+    """
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if preload is None:
+        return ""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        preload()
+    return " ".join(said.getvalue().split())
 
 
 def _silence_telemetry() -> None:

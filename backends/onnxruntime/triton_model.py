@@ -12,6 +12,7 @@ from .batching import Array, decode_strings, feed, outputs_for_triton, split
 from .errors import LoadError, RequestError
 from .graph import STRING, Graph
 from .model_config import check, completed_max_batch_size, completed_tensors, needs_completion
+from .run import run_of
 from .session import create_session, model_path, run_options
 
 
@@ -42,12 +43,10 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         try:
             path = model_path(Path(args["model_repository"]) / args["model_version"], config)
-            self._session = create_session(
-                path, config, args["model_instance_kind"], int(args["model_instance_device_id"])
-            )
-            graph = Graph.of(self._session)
+            session = create_session(path, config, args["model_instance_kind"], int(args["model_instance_device_id"]))
+            graph = Graph.of(session)
             check(config, graph)
-            self._run_options = run_options(config)
+            self._run_graph = run_of(session, graph, run_options(config))
         except (LoadError, ValueError) as error:
             raise _load_failure(config, str(error)) from None
         self._batches = int(config.get("max_batch_size", 0)) > 0
@@ -67,7 +66,7 @@ class TritonPythonModel:
         inputs = [self._read(request) for request in requests]
         wanted = [set(request.requested_output_names()) or set(self._outputs) for request in requests]
         names = [name for name in self._outputs if any(name in one for one in wanted)]
-        values = self._session.run(names, feed(inputs, self._inputs), self._run_options)
+        values = self._run_graph(names, feed(inputs, self._inputs))
         outputs = outputs_for_triton(values, names, self._outputs)
         rows = [len(next(iter(arrays.values()))) if self._batches else 1 for arrays in inputs]
         return [

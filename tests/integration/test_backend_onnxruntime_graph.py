@@ -14,6 +14,7 @@ from backends.onnxruntime import session as session_module
 from backends.onnxruntime.batching import decode_strings, feed, outputs_for_triton
 from backends.onnxruntime.errors import LoadError
 from backends.onnxruntime.graph import DATA_TYPES, Graph, Tensor
+from backends.onnxruntime.run import bound, plain, run_of
 from backends.onnxruntime.session import create_session, run_options
 
 Dims = Sequence[int | str | None]
@@ -66,6 +67,64 @@ def test_strings_there_and_back(tmp_path: Path) -> None:
     assert outputs_for_triton(values, ["y"], graph.outputs)["y"].tolist() == given.tolist()
 
 
+@pytest.mark.parametrize("element_type", SHARED_TYPES, ids=TensorProto.DataType.Name)
+def test_a_bound_run_answers_as_a_plain_one_whatever_the_shapes(tmp_path: Path, element_type: int) -> None:
+    session = create_session(identity(tmp_path / "model.onnx", element_type, ("batch", "n")), {}, "CPU", 0)
+    run = bound(session, run_options({}))
+    for shape in ((3, 4), (1, 2), (0, 2), (5, 1)):
+        given = np.ones((shape[1], shape[0]), dtype=SHARED_TYPES[element_type]).T  # not in one piece
+        (answer,) = run(["y"], {"x": given})
+        (expected,) = plain(session, run_options({}))(["y"], {"x": given})
+        assert (answer.dtype, answer.shape) == (given.dtype, shape)
+        assert (answer == expected).all()
+
+
+def test_a_bound_run_takes_scalars_and_computes_only_what_is_asked_for(tmp_path: Path) -> None:
+    scalar = create_session(identity(tmp_path / "model.onnx", TensorProto.INT64, ()), {}, "CPU", 0)
+    (answer,) = bound(scalar, run_options({}))(["y"], {"x": np.array(7)})
+    assert answer.item() == 7
+    assert answer.shape == ()
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["same"]), helper.make_node("Neg", ["x"], ["negative"])],
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("same", "negative")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    two = bound(create_session(tmp_path / "model.onnx", {}, "CPU", 0), run_options({}))
+    (negative,) = two(["negative"], {"x": np.array([1], dtype=np.float32)})
+    assert negative.tolist() == [-1]
+    assert [values.tolist() for values in two(["negative", "same"], {"x": np.array([2], dtype=np.float32)})] == [
+        [-2],
+        [2],
+    ]
+
+
+def test_a_bound_run_that_fails_leaves_the_next_one_whole(tmp_path: Path) -> None:
+    session = create_session(identity(tmp_path / "model.onnx", TensorProto.FLOAT), {}, "CPU", 0)
+    run = bound(session, run_options({}))
+    with pytest.raises(Exception, match="x"):
+        run(["y"], {"x": np.ones((1, 3), dtype=np.float32)})
+    assert run(["y"], {"x": np.ones((1, 2), dtype=np.float32)})[0].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("element_type", "provider", "expected"),
+    [
+        (TensorProto.FLOAT, "CUDAExecutionProvider", "bound"),
+        (TensorProto.FLOAT, "CPUExecutionProvider", "plain"),
+        (TensorProto.STRING, "CUDAExecutionProvider", "plain"),
+    ],
+)
+def test_binds_numbers_where_there_is_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, element_type: int, provider: str, expected: str
+) -> None:
+    session = create_session(identity(tmp_path / "model.onnx", element_type), {}, "CPU", 0)
+    graph = Graph.of(session)
+    monkeypatch.setattr(session, "get_providers", lambda: list(dict.fromkeys([provider, "CPUExecutionProvider"])))
+    assert run_of(session, graph, run_options({})).__qualname__.startswith(expected)
+
+
 def test_every_type_in_the_table_is_tested() -> None:
     names = {TensorProto.DataType.Name(element_type) for element_type in SHARED_TYPES}
     assert len(DATA_TYPES) == len(names) + 1  # and strings
@@ -113,7 +172,9 @@ def test_a_provider_that_does_not_start_is_an_error_and_no_fallback(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     monkeypatch.setattr(session_module.onnxruntime, "InferenceSession", _CpuAnyway)
-    with pytest.raises(LoadError, match="has CUDAExecutionProvider but could not start it"):
+    said = "Failed to load libcudart"
+    monkeypatch.setattr(session_module.onnxruntime, "preload_dlls", lambda: print(said))
+    with pytest.raises(LoadError, match=f"has CUDAExecutionProvider but could not start it.*{said}"):
         create_session(path, {}, "GPU", 0)
 
 

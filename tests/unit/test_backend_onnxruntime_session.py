@@ -9,22 +9,11 @@ import onnxruntime
 import pytest
 
 from backends.onnxruntime.errors import LoadError
-from backends.onnxruntime.session import model_path, providers, run_options, session_options
-
-CPU = ["CPUExecutionProvider"]
-CUDA = ["CUDAExecutionProvider", *CPU]
-TENSORRT = ["TensorrtExecutionProvider", *CUDA]
+from backends.onnxruntime.session import model_path, run_options, session_options
 
 
 def config(**parameters: str) -> dict[str, Any]:
     return {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
-
-
-def accelerators(kind: str, *named: dict[str, Any], **parameters: str) -> dict[str, Any]:
-    return {
-        **config(**parameters),
-        "optimization": {"execution_accelerators": {f"{kind}_execution_accelerator": named}},
-    }
 
 
 @pytest.mark.parametrize(
@@ -90,74 +79,6 @@ def test_ignores_other_parameters() -> None:
 def test_arena_shrinkage_is_an_option_of_the_run() -> None:
     key = "memory.enable_memory_arena_shrinkage"
     assert run_options(config(**{key: "cpu:0"})).get_run_config_entry(key) == "cpu:0"
-
-
-def test_kinds_choose_providers() -> None:
-    assert providers({}, "CPU", 0, CUDA) == CPU
-    assert providers({}, "AUTO", 0, CPU) == CPU
-    assert providers({}, "GPU", 1, CUDA) == [("CUDAExecutionProvider", {"device_id": "1"}), *CPU]
-
-
-def test_a_gpu_instance_without_cuda_is_refused() -> None:
-    with pytest.raises(LoadError, match="KIND_GPU, but this ONNX Runtime has only CPUExecutionProvider"):
-        providers({}, "GPU", 0, CPU)
-
-
-def test_cuda_options_from_both_places() -> None:
-    settings = accelerators(
-        "gpu", {"name": "cuda", "parameters": {"gpu_mem_limit": "5"}}, cudnn_conv_algo_search="1", gpu_mem_limit="4"
-    )
-    ((name, options), *_) = providers(settings, "GPU", 0, CUDA)
-    assert name == "CUDAExecutionProvider"
-    assert options == {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "gpu_mem_limit": "5"}
-
-
-def test_tensorrt_comes_before_cuda_with_its_parameters() -> None:
-    parameters = {"precision_mode": "FP16", "max_workspace_size_bytes": "1000", "trt_engine_cache_enable": "true"}
-    chosen = providers(accelerators("gpu", {"name": "tensorrt", "parameters": parameters}), "GPU", 0, TENSORRT)
-    assert [provider if isinstance(provider, str) else provider[0] for provider in chosen] == TENSORRT
-    assert chosen[0][1] == {
-        "device_id": "0",
-        "trt_fp16_enable": "1",
-        "trt_max_workspace_size": "1000",
-        "trt_engine_cache_enable": "true",
-    }
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind", "available", "words"),
-    [
-        (accelerators("cpu", {"name": "openvino"}), "CPU", CPU, "unknown Execution Accelerator 'openvino'"),
-        (accelerators("cpu", {"name": "openvino"}), "GPU", CUDA, "unknown Execution Accelerator 'openvino'"),
-        (
-            accelerators("gpu", {"name": "warp"}),
-            "GPU",
-            CUDA,
-            "'warp' is requested; a GPU instance takes cuda, tensorrt",
-        ),
-        (accelerators("gpu", {"name": "tensorrt"}), "GPU", CUDA, "tensorrt is requested, but"),
-        (
-            accelerators("gpu", {"name": "tensorrt", "parameters": {"precision_mode": "FP8"}}),
-            "GPU",
-            TENSORRT,
-            "unsupported precision mode 'FP8'",
-        ),
-        (
-            accelerators("gpu", {"name": "tensorrt", "parameters": {"speed": "9"}}),
-            "GPU",
-            TENSORRT,
-            "unknown parameter 'speed'",
-        ),
-        (config(cudnn_conv_algo_search="3"), "GPU", CUDA, "cudnn_conv_algo_search is 3; expected 0 to 2"),
-    ],
-)
-def test_refuses_accelerators(settings: dict[str, Any], kind: str, available: list[str], words: str) -> None:
-    with pytest.raises(LoadError, match=words):
-        providers(settings, kind, 0, available)
-
-
-def test_gpu_accelerators_do_not_matter_on_a_cpu_instance() -> None:
-    assert providers(accelerators("gpu", {"name": "tensorrt"}), "CPU", 0, CPU) == CPU
 
 
 def test_model_file(tmp_path: Path) -> None:
