@@ -67,7 +67,7 @@ def test_what_export_writes_is_what_the_backend_reads(task: str, hardware: str) 
     version_folder.check_tensors(config, read.task, 2)
 
 
-@pytest.mark.parametrize("backend", ["bert_text", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["bert_text", "onnxruntime", "openvino"])
 def test_triton_finds_our_modules_and_not_others_of_their_names(backend: str, tmp_path: Path) -> None:
     """As Triton's stub does it: the backend's folder at the end of sys.path, then ``import model``."""
     decoys = [path.stem for path in (BACKENDS / backend).glob("*.py") if path.stem not in ("model", "__init__")]

@@ -40,9 +40,9 @@ def test_holds_tritons_python_backend_and_ours(wheel: Installation, backends: Pa
     assert (made / "mine" / "model.py").exists()
 
 
-def test_the_checkout_has_both_backends(wheel: Installation, tmp_path: Path) -> None:
+def test_the_checkout_has_its_backends(wheel: Installation, tmp_path: Path) -> None:
     made = backend_directory.prepare(wheel, tmp_path / "made")
-    assert {"bert_text", "onnxruntime", "python"} <= {path.name for path in made.iterdir()}
+    assert {"bert_text", "onnxruntime", "openvino", "python"} <= {path.name for path in made.iterdir()}
 
 
 def test_a_stub_without_the_executable_bit_is_copied_and_site_packages_left_alone(
