@@ -9,22 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bert_triton_client.contract import PRECISIONS, TASKS
+from bert_triton_client.contract import PRECISIONS, TASKS, TENSOR_BACKENDS
 from export import serving
 from export.errors import ExportError, UsageError
 
 if TYPE_CHECKING:
     from export.request import ExportRequest
 
-# `export.gates.GATES` and `export.quantize.RECIPES`, which need numpy; a test holds them together.
+# `gates.GATES`, `engines.AUTO` and `quantize.RECIPES`, which need numpy; a test holds them together.
 GATES = ("logits", "eval-size", "accuracy", "agreement", "invariance", "fusion", "labels")
+AUTO = "auto"
 RECIPES = ("static", "smoothed", "smoothed-per-token", "per-token", "dynamic")
 
 DESCRIPTION = """\
 Exports a fine-tuned BERT, DistilBERT, RoBERTa, ELECTRA or MiniLM as models that Triton serves: NAME takes text, and
-NAME_fp32, NAME_fp16 and NAME_int8 take tensors. A precision is published only if it passes its gates: compared with the
-checkpoint on awkward shapes and, with --eval-data, on at least 2,000 labelled texts. Exit status: 0 if every
-precision was published, 1 if not, 2 for flags that cannot be.
+NAME_fp32, NAME_fp16, NAME_bf16 and NAME_int8 take tensors. A precision is published only if it passes its gates:
+compared with the checkpoint on awkward shapes and, with --eval-data, on at least 2,000 labelled texts, on the engine
+that will serve it. What serves a precision on CPUs, and which precision NAME calls there, is measured unless it is
+given. Exit status: 0 if every precision was published, 1 if not, 2 for flags that cannot be.
 """
 EXAMPLE = """\
 example:
@@ -69,7 +71,10 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         "--max-length", type=int, metavar="N", help="most tokens of a text (default: what the model takes)"
     )
     group.add_argument(
-        "--precision", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS), help="(default: all of them)"
+        "--precision",
+        nargs="+",
+        choices=list(PRECISIONS),
+        help="(default: all of them; bf16 only where this CPU computes in it)",
     )
 
 
@@ -106,7 +111,20 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--serve-precision",
         choices=list(PRECISIONS),
-        help="what the text model calls (default: int8 on CPUs, fp16 on GPUs, if published)",
+        help="what the text model calls on --hardware (default: the fastest as measured on this CPU; fp16 on GPUs)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=[AUTO, *TENSOR_BACKENDS],
+        default=AUTO,
+        help="what serves a precision on CPUs that more than one engine can serve (default: auto, the fastest as "
+        "measured on this CPU)",
+    )
+    group.add_argument(
+        "--no-packing",
+        dest="packing",
+        action="store_false",
+        help="leave the padding in the graphs: to compare, or for what cannot run the packed ones",
     )
     group.add_argument("--dry-run", action="store_true", help="do everything but write to the repository")
 
@@ -117,14 +135,16 @@ def request_of(arguments: argparse.Namespace) -> ExportRequest:
     Raises:
         UsageError: flags, or two together, that cannot be.
     """
+    from export import engines
     from export.request import ExportRequest
 
+    wanted = arguments.precision or engines.default_precisions(arguments.engine)
     return ExportRequest(
         name=arguments.name,
         output=arguments.output,
         model=arguments.model,
         task=arguments.task,
-        precisions=tuple(precision for precision in PRECISIONS if precision in arguments.precision),
+        precisions=tuple(precision for precision in PRECISIONS if precision in wanted),
         revision=arguments.revision,
         onnx=arguments.onnx,
         tokenizer=arguments.tokenizer,
@@ -135,6 +155,8 @@ def request_of(arguments: argparse.Namespace) -> ExportRequest:
         text_column=arguments.text_column,
         label_column=arguments.label_column,
         int8_recipe=arguments.int8_recipe,
+        engine=arguments.engine,
+        packing=arguments.packing,
         serve_precision=arguments.serve_precision,
         allow=frozenset(arguments.allow),
         options=serving.from_arguments(arguments),

@@ -92,11 +92,15 @@ def measure(
 
 
 def _real_tokens(values: Array, mask: NDArray[np.int64]) -> Array:
-    """``values`` as float32[tokens, channels] without padding (a head's values have no tokens to leave out)."""
+    """``values`` as float32[tokens, channels] without padding (a head's values have no tokens to leave out).
+
+    Those of a packed graph, [1, tokens, channels], have none; rows that round a number of tokens up repeat a token.
+    """
     if values.ndim != 3:
         return values
     # Texts of one length, as most batches are here, need no copy.
-    return values.reshape(-1, values.shape[-1]) if mask.all() else values[mask.astype(bool)]
+    padded = values.shape[:2] == mask.shape and not mask.all()
+    return values[mask.astype(bool)] if padded else values.reshape(-1, values.shape[-1])
 
 
 def _range(values: Array) -> tuple[Array, Array]:
@@ -134,7 +138,8 @@ def choose(
     sound = {recipe.name: recipe for recipe in recipes}
     while sound:
         name = best([candidate for candidate in candidates if candidate.recipe in sound], len(texts))
-        worst, _ = shapes.worst(onnx_classifier(build(sound.pop(name)).SerializeToString(), threads))
+        classify = onnx_classifier(build(sound.pop(name)).SerializeToString(), threads)
+        worst, _ = shapes.worst(classify, rounded=True)
         if worst <= limit:
             return name, candidates
     return best(candidates, len(texts)), candidates

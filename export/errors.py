@@ -8,6 +8,7 @@
     │   ├── LabelError       labels missing, malformed, or not those the served model has
     │   └── DataError        labelled text that cannot be read
     ├── QualityError         the graph is not good enough to be published: look at it, or allow it by name
+    │   ├── EngineError      the engine to serve it is missing, or cannot run it on this CPU
     │   ├── FusionError      the optimiser fused nothing
     │   └── GateError        a precision failed a gate
     └── RepositoryError      the model repository cannot be read or written: space, permissions, damage
@@ -64,6 +65,10 @@ class DataError(InputError):
 
 class QualityError(ExportError):
     """What was built is not good enough to be published."""
+
+
+class EngineError(QualityError):
+    """No engine of this machine can run a precision."""
 
 
 class FusionError(QualityError):

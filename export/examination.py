@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from export import gates
 from export.data import ExportTexts, match
-from export.evaluation import Classifier, Logits, TokenisedTexts, median_ms, onnx_classifier, pad, predict, tokenise
+from export.evaluation import Logits, TokenisedTexts, predict, tokenise
 from export.manifest import GateResult
+from export.precisions import Variant
 from export.progress import Steps
 from export.shapes import Shapes, awkward_shapes, token_stream
 from export.source import Source
-
-# What the times in the final table are of: texts x tokens.
-TIMED_LENGTH = 32
-TIMED_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,6 @@ class Examination:
     judged: Logits | None
     threads: int
     seed: int
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Median milliseconds for one text and for a batch."""
-
-    one_text_ms: float
-    batch_ms: float
 
 
 def ask(source: Source, texts: ExportTexts, seed: int) -> Questions:
@@ -112,12 +101,19 @@ def prepare(source: Source, questions: Questions, raw: Path, *, threads: int, se
     return Examination(questions, shapes, judged, threads, seed)
 
 
-def examine(precision: str, model: Path, examination: Examination, steps: Steps) -> tuple[list[GateResult], Timing]:
-    """Judges the graph of ``precision`` in file ``model`` by every gate, and times it."""
-    # Bulk work runs on many single threads (`predict`), what is timed on one session with all of them.
-    classify, timed = onnx_classifier(model, 1), onnx_classifier(model, examination.threads)
+def examine(variant: Variant, examination: Examination, steps: Steps) -> list[GateResult]:
+    """Judges ``variant`` by every gate, on the engine that will serve it.
+
+    Raises:
+        EngineError: the engine cannot run it.
+    """
+    precision = variant.precision
+    # Bulk work runs on many single threads (`predict`), awkward shapes on all of them together, as they are served.
+    served = variant.classifier(examination.threads)
+    results = [gates.judge_logits(precision, served, examination.shapes)]
+    del served
+    classify = variant.classifier(1, calls=examination.threads)
     questions = examination.questions
-    results = [gates.judge_logits(precision, timed, examination.shapes)]
     logits = None
     if questions.judged is None or questions.truth is None or examination.judged is None:
         results += gates.not_run(precision)
@@ -132,7 +128,7 @@ def examine(precision: str, model: Path, examination: Examination, steps: Steps)
             precision, classify, questions.mixed, logits, seed=examination.seed, workers=examination.threads
         )
     )
-    return results, _time(timed, questions)
+    return results
 
 
 def _with_truncated(result: GateResult, truncated: int) -> GateResult:
@@ -140,14 +136,3 @@ def _with_truncated(result: GateResult, truncated: int) -> GateResult:
     if result.gate != "eval-size" or not truncated:
         return result
     return replace(result, detail={**result.detail, "truncated": truncated})
-
-
-def _time(classify: Classifier, questions: Questions) -> Timing:
-    tokens = questions.stream
-    inputs, padding = questions.mixed.inputs, questions.mixed.pad_token_id
-
-    def batch(texts: int) -> dict[str, NDArray[np.int64]]:
-        rows = [[tokens[(text * TIMED_LENGTH + i) % len(tokens)] for i in range(TIMED_LENGTH)] for text in range(texts)]
-        return pad(rows, inputs, padding)
-
-    return Timing(median_ms(classify, batch(1)), median_ms(classify, batch(TIMED_BATCH), rounds=5))

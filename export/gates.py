@@ -4,7 +4,7 @@
     eval-size   how many labelled texts the next three rest on
     accuracy    accuracy lost against the checkpoint
     agreement   share of texts given the checkpoint's label
-    invariance  texts whose label depends on what else is in the batch
+    invariance  texts whose label depends on what else is in the batch, and how far a probability moves with it
 
 and `fusion` (`export.fuse`) and `labels` (`export.repository`), which judge a graph and a repository. A gate only
 measures and judges; that a failing precision is not published is `export.pipeline`'s business.
@@ -41,12 +41,16 @@ class Limits:
         agreement: least share of texts with the checkpoint's label.
         accuracy_lost: most accuracy lost, absolute (0.005 is half a percentage point).
         accuracy_lost_relative: most accuracy lost, as a share of the checkpoint's.
+        probability_moved: how far a probability may move with what else is in the batch.
+        rounded: whether activations are rounded to 8 bits (`Shapes.worst`).
     """
 
     logits: float
     agreement: float
     accuracy_lost: float
     accuracy_lost_relative: float
+    probability_moved: float
+    rounded: bool = False
 
     def accuracy_limit(self, reference_accuracy: float) -> float:
         """The stricter of the two limits on lost accuracy, absolute."""
@@ -54,18 +58,21 @@ class Limits:
 
 
 LIMITS: dict[str, Limits] = {
-    "fp32": Limits(logits=1e-4, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01),
-    "fp16": Limits(logits=2e-2, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01),
+    "fp32": Limits(1e-4, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01, probability_moved=1e-3),
+    "fp16": Limits(2e-2, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01, probability_moved=1e-3),
+    "bf16": Limits(0.5, agreement=0.99, accuracy_lost=0.003, accuracy_lost_relative=0.01, probability_moved=1.0),
     # 8-bit rounding moves logits visibly and labels rarely: what it may cost is judged by agreement and accuracy, and
     # this limit is there to catch a graph that is broken on some shape. `export.quantize` says what was measured.
-    "int8": Limits(logits=1.0, agreement=0.98, accuracy_lost=0.005, accuracy_lost_relative=0.01),
+    "int8": Limits(
+        1.0, agreement=0.98, accuracy_lost=0.005, accuracy_lost_relative=0.01, probability_moved=1e-3, rounded=True
+    ),
 }
 
 
 def judge_logits(precision: str, classify: Classifier, shapes: Shapes) -> GateResult:
     """Gate `logits`: ``classify`` beside the checkpoint on awkward shapes."""
     limit = LIMITS[precision].logits
-    worst, where = shapes.worst(classify)
+    worst, where = shapes.worst(classify, rounded=LIMITS[precision].rounded)
     detail = {"worst": where, "shapes": len(shapes.tensors)}
     return GateResult("logits", precision, worst, limit, worst <= limit, detail=detail)
 
@@ -136,16 +143,35 @@ def judge_invariance(
         changed |= other.argmax(axis=1) != alone.argmax(axis=1)
         largest = max(largest, float(np.abs(probabilities(other) - probabilities(alone)).max()))
     count = int(changed.sum())
-    passed = count == 0 and np.isfinite(largest)
-    detail: dict[str, Any] = {"largest_probability_change": largest, "texts": len(some)}
+    limit = LIMITS[precision].probability_moved
+    passed = count == 0 and np.isfinite(largest) and largest <= limit
+    detail: dict[str, Any] = {"largest_probability_change": largest, "probability_limit": limit, "texts": len(some)}
     return GateResult("invariance", precision, float(count), 0.0, bool(passed), detail=detail)
 
 
 def error_of(result: GateResult) -> GateError:
     """The error that says why a precision is not published."""
-    details = {"logits": "worst", "accuracy": "accuracy_difference_interval", "agreement": "interval"}
-    extra = result.detail.get(details.get(result.gate, ""), "")
+    return GateError(result.gate, result.value, result.limit, result.precision, _sentence(result.gate, result.detail))
+
+
+def moved(detail: dict[str, Any]) -> str:
+    """How far a probability moved, as gate `invariance` puts it."""
+    return (
+        f"largest change of a probability {detail['largest_probability_change']:.2g}, "
+        f"limit {detail['probability_limit']:g}"
+    )
+
+
+def _sentence(gate: str, detail: dict[str, Any]) -> str:
+    """What else is to be said about a gate that failed."""
+    if gate == "invariance":
+        return moved(detail)
+    key, of = {
+        "logits": ("worst", ""),
+        "accuracy": ("accuracy_difference_interval", "difference"),
+        "agreement": ("interval", "share"),
+    }.get(gate, ("", ""))
+    extra = detail.get(key, "")
     if isinstance(extra, tuple):
-        of = "difference" if result.gate == "accuracy" else "share"
-        extra = f"95 % interval of the {of} {extra[0]:+.4f} to {extra[1]:+.4f}"
-    return GateError(result.gate, result.value, result.limit, result.precision, str(extra))
+        return f"95 % interval of the {of} {extra[0]:+.4f} to {extra[1]:+.4f}"
+    return str(extra)

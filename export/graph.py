@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from export.fuse import CONTRIB_DOMAIN, count_fused, node_counts
 from export.manifest import GraphReport
 
-# Products of a quantised activation with a quantised weight.
+# Products of a quantised activation with a quantised weight, beside a MatMul of two DequantizeLinear.
 QUANTIZED_PRODUCTS = ("QAttention", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "QLinearMatMul")
 
 
 class GraphEditor:
     """A copy of a model whose nodes are laid down again, one after another, some of them replaced.
 
-    Weights that no node uses any more are dropped by `finish`.
+    Nodes and weights that no output depends on any more are dropped by `finish`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -51,6 +51,12 @@ class GraphEditor:
             self._weights[name] = tensor
         return name
 
+    def replace(self, name: str, value: ArrayLike) -> None:
+        """Gives the constant ``name`` another value."""
+        from onnx import numpy_helper
+
+        self._weights[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
+
     def keep(self, node: Any) -> None:
         """Lays down ``node`` as it is."""
         self._nodes.append(node)
@@ -73,8 +79,8 @@ class GraphEditor:
 
         graph = self._model.graph
         del graph.node[:]
-        graph.node.extend(self._nodes)
-        used = {name for node in self._nodes for name in node.input} | {output.name for output in graph.output}
+        graph.node.extend(self._read_nodes())
+        used = _read_names(graph.node) | {output.name for output in graph.output}
         kept = [weight for weight in graph.initializer if weight.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
@@ -82,6 +88,16 @@ class GraphEditor:
         if not any(entry.domain == CONTRIB_DOMAIN for entry in self._model.opset_import):
             self._model.opset_import.append(helper.make_opsetid(CONTRIB_DOMAIN, 1))
         return self._model
+
+    def _read_nodes(self) -> list[Any]:
+        """The nodes that an output depends on."""
+        read = {output.name for output in self._model.graph.output}
+        kept = []
+        for node in reversed(self._nodes):
+            if read & set(node.output):
+                read |= _read_names([node])
+                kept.append(node)
+        return kept[::-1]
 
 
 def describe(model: Any, size_bytes: int) -> GraphReport:
@@ -91,10 +107,58 @@ def describe(model: Any, size_bytes: int) -> GraphReport:
         size_bytes=size_bytes,
         nodes=dict(sorted(nodes.items())),
         fused=count_fused(nodes),
-        quantized_matmuls=sum(nodes[name] for name in QUANTIZED_PRODUCTS),
+        quantized_matmuls=sum(nodes[name] for name in QUANTIZED_PRODUCTS) + _dequantized_products(model),
     )
+
+
+def _dequantized_products(model: Any) -> int:
+    """How many MatMul of ``model`` have both inputs from DequantizeLinear: QDQ, which engines compute in 8 bits."""
+    rounded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return sum(node.op_type == "MatMul" and set(node.input) <= rounded for node in model.graph.node)
 
 
 def opsets(model: Any) -> dict[str, int]:
     """The operator sets of ``model``: {domain: version}."""
     return {entry.domain: entry.version for entry in model.opset_import}
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """The attributes of ``node``: {name: value}; texts are bytes."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def has_subgraphs(model: Any) -> bool:
+    """Whether a node of ``model`` has graphs of its own (If, Loop, Scan), which read tensors without taking them."""
+    return any(attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute)
+
+
+def inline_constants(model: Any) -> Any:
+    """A copy of ``model`` with its Constant nodes turned into weights."""
+    inlined = type(model)()
+    inlined.CopyFrom(model)
+    nodes = []
+    for node in inlined.graph.node:
+        value = attributes(node).get("value") if node.op_type == "Constant" else None
+        if value is None:
+            nodes.append(node)
+            continue
+        weight = inlined.graph.initializer.add()
+        weight.CopyFrom(value)
+        weight.name = node.output[0]
+    kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del inlined.graph.node[:]
+    inlined.graph.node.extend(kept)
+    return inlined
+
+
+def _read_names(nodes: Any) -> set[str]:
+    """The tensors that ``nodes`` read, those of their own graphs included."""
+    names = set()
+    for node in nodes:
+        names |= set(node.input)
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                names |= _read_names(graph.node) | {output.name for output in graph.output}
+    return names

@@ -6,7 +6,7 @@ One manifest lies in every version folder. Its JSON, format 1:
     model       the model's name in the repository, "sentiment_int8"
     version     its version number
     task        Hugging Face's task name
-    precision   "fp32" | "fp16" | "int8"; null for a text model
+    precision   "fp32" | "fp16" | "bf16" | "int8"; null for a text model
     checkpoint  {name, revision, sha256, licence}: the folder or hub id, the hub's commit, the hash of the
                 weights, the licence it states; null where unknown
     opset       {domain: version} of the graph ("" is ONNX's own domain); empty for a text model
@@ -15,6 +15,11 @@ One manifest lies in every version folder. Its JSON, format 1:
     gates       [{gate, precision, value, limit, passed, allowed, detail}]: every check, passed or not
     graph       {size_bytes, nodes: {operator: count}, fused: {operator: count}, quantized_matmuls};
                 null for a text model
+    engine      {name, version, layout, threads, cpu, cpu_features, timings}: what the gates ran on, which is what
+                serves the model on a CPU, and how fast it was there; layout is "packed" (padding is dropped inside the
+                graph) or "padded", and timings holds {engine, chosen, texts_per_s, texts_per_s_range, one_text_ms,
+                rounds} of each engine that the precision was built for; null for a text model, and missing in
+                manifests of before it was recorded
     architecture {model_type, layers, hidden_size, heads} as the checkpoint's config states them; null for a text
                 model, where no config.json is at hand, and missing in manifests of before it was recorded
     files       {name: SHA-256 as hex} of every other file of the folder
@@ -91,6 +96,41 @@ class GraphReport:
 
 
 @dataclass(frozen=True)
+class EngineTiming:
+    """How fast a precision is on one engine; `export.timing` says what was run."""
+
+    engine: str
+    chosen: bool
+    texts_per_s: float
+    texts_per_s_range: tuple[float, float]
+    one_text_ms: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What a precision was judged on, and will be served with on a CPU.
+
+    Attributes:
+        name: the engine, as config.pbtxt names its backend.
+        version: of its package.
+        layout: ``packed`` or ``padded``.
+        threads: that the times were measured with.
+        cpu: the processor's name.
+        cpu_features: those of its instructions that change what a model answers. Gates hold for such a CPU.
+        timings: of every engine that the precision was built for.
+    """
+
+    name: str
+    version: str
+    layout: str
+    threads: int
+    cpu: str
+    cpu_features: tuple[str, ...]
+    timings: tuple[EngineTiming, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelArchitecture:
     """What kind of model a checkpoint's config says it is, and how large."""
 
@@ -116,6 +156,7 @@ class Manifest:
     graph: GraphReport | None = None
     files: dict[str, str] = field(default_factory=dict)
     architecture: ModelArchitecture | None = None
+    engine: EngineReport | None = None
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -144,6 +185,8 @@ class Manifest:
             fields["checkpoint"] = CheckpointSource(**fields["checkpoint"])
             fields["gates"] = tuple(GateResult(**gate) for gate in fields["gates"])
             fields["graph"] = GraphReport(**fields["graph"]) if fields["graph"] else None
+            if fields.get("engine"):
+                fields["engine"] = _engine(fields["engine"])
             if fields.get("architecture"):
                 fields["architecture"] = ModelArchitecture(**fields["architecture"])
             return cls(**fields)
@@ -167,6 +210,14 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Writes manifest.json into ``folder``."""
         (folder / MANIFEST_FILE).write_text(self.to_json(), encoding="utf-8")
+
+
+def _engine(fields: dict[str, Any]) -> EngineReport:
+    timings = tuple(
+        EngineTiming(**{**timing, "texts_per_s_range": tuple(timing["texts_per_s_range"])})
+        for timing in fields["timings"]
+    )
+    return EngineReport(**{**fields, "cpu_features": tuple(fields["cpu_features"]), "timings": timings})
 
 
 def tool_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """From a checkpoint to models in the repository.
 
-    read texts ── open the checkpoint ── ONNX ── fuse ──┬── fp32 ── examine ──┐
-                                                        ├── fp16 ── examine ──┼── publish those that passed,
-                                                        └── int8 ── examine ──┘   and the text model that calls them
+    read texts ── open the checkpoint ── ONNX ── fuse ──┬── build ── time ── examine ──┬── choose ── publish
+                                                        each precision, for each engine    those that passed, and the
+                                                        that may serve it                  text model that calls them
 
 Everything is built and judged in the repository's staging place, so that whatever fails or is killed leaves nothing.
 """
@@ -12,17 +12,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from bert_triton_client.contract import MODEL_FILE, tensor_model_name
-from export import data, fuse, gates
+from bert_triton_client.contract import ENGINES, MODEL_FILE, tensor_model_name
+from export import choice, data, engines, fuse, gates, processor, timing
+from export.contenders import Judge, compete
 from export.cores import available_cores
-from export.errors import FusionError, QualityError
-from export.examination import Examination, ask, examine, prepare
-from export.graph import describe, opsets
-from export.manifest import GateResult
-from export.precisions import Material, build
+from export.errors import FusionError
+from export.examination import ask, prepare
+from export.precisions import Material
 from export.progress import Steps
 from export.publish import publish
 from export.repository import ModelRepository
@@ -66,18 +64,28 @@ def run(request: ExportRequest, steps: Steps | None = None) -> ExportReport:
             calibration=questions.calibration,
             shapes=examination.shapes,
             int8_recipe=request.int8_recipe,
+            int8_engines=ENGINES["int8"] if request.engine == engines.AUTO else (request.engine,),
+            packing=request.packing,
             threads=threads,
             steps=steps,
         )
-        reports = []
-        for precision in request.precisions:
-            folder = _folder(staging, place, tensor_model_name(request.name, precision), version)
-            reports.append(
-                _make(precision, folder / MODEL_FILE, material, examination, fusion=fusion, allow=request.allow)
-            )
-        served = _served(request, reports)
+        work = timing.workload(questions.mixed, request.options.tokens_per_call("cpu"), seed=request.seed)
+        judge = Judge(examination, fusion, request.allow)
+        results, notes = compete(request, material, judge, work, place)
+        for precision, (_, variant) in results.items():
+            if variant is not None:
+                folder = _folder(staging, place, tensor_model_name(request.name, precision), version)
+                variant.path.replace(folder / MODEL_FILE)
+        reports = [report for report, _ in results.values()]
+        served, reason = choice.served(request, reports)
         report = ExportReport(
-            request, version, tuple(reports), served, threads, _notes(source, questions.calibration is None, request)
+            request=request,
+            version=version,
+            precisions=tuple(reports),
+            served=served,
+            threads=threads,
+            work=work,
+            notes=(*_notes(source, questions.calibration is None, request), *notes, *([reason] if reason else [])),
         )
         if staging is not None and served:
             steps.say(f"publishing version {version} in {request.output}")
@@ -130,60 +138,17 @@ def _write_fused(source: Source, place: Path, *, allowed: bool) -> dict[str, int
     return fused
 
 
-def _make(
-    precision: str,
-    target: Path,
-    material: Material,
-    examination: Examination,
-    *,
-    fusion: dict[str, int],
-    allow: frozenset[str],
-) -> PrecisionReport:
-    """Builds and judges one precision."""
-    import onnx
-
-    material.steps.say(f"{precision}: building")
-    try:
-        recorded = build(precision, material, target)
-    except QualityError as exc:
-        return PrecisionReport(precision, failure=exc)
-    results, timing = examine(precision, target, examination, material.steps)
-    results = [_fusion_gate(precision, fusion), *recorded, *results]
-    results = [replace(result, allowed=not result.passed and result.gate in allow) for result in results]
-    failed = next((result for result in results if not result.passed and not result.allowed), None)
-    model = onnx.load(target)
-    return PrecisionReport(
-        precision,
-        tuple(results),
-        describe(model, target.stat().st_size),
-        timing,
-        gates.error_of(failed) if failed else None,
-        opsets(model),
-        model.ir_version,
-    )
-
-
-def _fusion_gate(precision: str, fused: dict[str, int]) -> GateResult:
-    least = min(fused[name] for name in fuse.REQUIRED)
-    return GateResult("fusion", precision, float(least), 1.0, least >= 1, detail=dict(fused))
-
-
-def _served(request: ExportRequest, reports: list[PrecisionReport]) -> dict[str, str]:
-    """The precision that the text model calls on each hardware; nothing when it would have to call a failed one."""
-    published = tuple(report.precision for report in reports if report.failure is None)
-    if not published or (request.serve_precision is not None and request.serve_precision not in published):
-        return {}
-    return request.served(published)
-
-
-def _notes(source: Source, uncalibrated: bool, request: ExportRequest) -> tuple[str, ...]:
-    notes = []
+def _notes(source: Source, uncalibrated: bool, request: ExportRequest) -> Iterator[str]:
     if source.text.generic_labels:
-        notes.append(f"the checkpoint does not name its labels; they are served as {', '.join(source.text.labels)}")
+        yield f"the checkpoint does not name its labels; they are served as {', '.join(source.text.labels)}"
     if request.eval_data is None:
-        notes.append(f"without --eval-data the gates {', '.join(gates.NEEDS_LABELS)} were not run")
+        yield f"without --eval-data the gates {', '.join(gates.NEEDS_LABELS)} were not run"
     if "int8" in request.precisions and uncalibrated and request.int8_recipe is None:
-        notes.append(
-            "int8 was not calibrated: activations are scaled per token as they come, which is slower than static scales"
+        yield (
+            "int8 was not calibrated: activations are scaled per token as they come, which is slower than static "
+            "scales, and OpenVINO cannot do it"
         )
-    return tuple(notes)
+    yield (
+        "gates hold for the kind of CPU that they ran on: on one with other instructions "
+        f"(here {' '.join(processor.features()) or 'unknown'}) INT8 and BF16 products come out differently"
+    )

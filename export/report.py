@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.examination import TIMED_BATCH, TIMED_LENGTH
+from export import engines, processor
+from export.choice import digits
+from export.gates import moved
 from export.manifest import GateResult
-from export.request import ExportReport, PrecisionReport
+from export.request import ExportReport, PrecisionReport, Tried
 
 HEADER = (
-    "precision", "MB", "Attention", "SkipLN", "BiasGelu", "EmbedLN", "INT8 matmuls",
-    "1 text, ms", f"{TIMED_BATCH} texts, ms", "published",
+    "precision", "engine", "layout", "MB", "INT8 matmuls", "1 text, ms", "texts/s", "range", "published",
 )  # fmt: skip
-FUSED = ("Attention", "SkipLayerNormalization", "BiasGelu", "EmbedLayerNormalization")
 
 
 def render(report: ExportReport) -> str:
     """The report as text for a terminal."""
     blocks = [
-        _table([HEADER, *(_row(report, result) for result in report.precisions)]),
-        f"Times: medians, {TIMED_LENGTH} tokens a text, ONNX Runtime {metadata.version('onnxruntime')}, "
-        f"{_cpu()}, {report.threads} threads.",
+        _table([HEADER, *(row for result in report.precisions for row in _rows(report, result))]),
+        _how_timed(report),
         _table([("precision", "gate", "value", "limit", "verdict", "detail"), *_gates(report)]),
         *(f"Note: {note}." for note in report.notes),
         _last(report),
@@ -32,18 +29,43 @@ def render(report: ExportReport) -> str:
     return "\n\n".join(blocks)
 
 
-def _row(report: ExportReport, result: PrecisionReport) -> tuple[str, ...]:
-    published = "yes" if result.precision in report.published else "no"
-    if result.graph is None or result.timing is None:
-        return (result.precision, *["-"] * (len(HEADER) - 2), published)
+def _how_timed(report: ExportReport) -> str:
+    work = report.work
+    used = {tried.variant.engine for result in report.precisions for tried in result.tried}
+    versions = ", ".join(f"{engine} {engines.version(engine)}" for engine in sorted(used))
     return (
-        result.precision,
-        f"{result.graph.size_bytes / 1e6:.1f}",
-        *(str(result.graph.fused[name]) for name in FUSED),
-        str(result.graph.quantized_matmuls),
-        f"{result.timing.one_text_ms:.2f}",
-        f"{result.timing.batch_ms:.1f}",
-        published,
+        f"Times: in turn, medians and the slowest to the fastest round; texts/s of {work.texts} texts of mixed lengths "
+        f"({work.tokens} tokens) in {len(work.executions)} calls, and one text of {work.lone_tokens} tokens alone; "
+        f"{versions}; {processor.name()}, {report.threads} threads."
+    )
+
+
+def _rows(report: ExportReport, result: PrecisionReport) -> Iterator[tuple[str, ...]]:
+    """A row for each engine that the precision was built for."""
+    if not result.tried:
+        yield (result.precision, *["-"] * (len(HEADER) - 2), "no")
+    for tried in result.tried:
+        yield (result.precision, *_tried(tried), _published(report, result, tried))
+
+
+def _published(report: ExportReport, result: PrecisionReport, tried: Tried) -> str:
+    if tried.failure is not None:
+        return "no: failed"
+    if tried is not result.chosen:
+        return "no: slower"
+    return "yes" if result.precision in report.published else "no"
+
+
+def _tried(tried: Tried) -> tuple[str, ...]:
+    variant, timing = tried.variant, tried.timing
+    return (
+        variant.engine,
+        "packed" if variant.packed else "padded",
+        f"{variant.graph.size_bytes / 1e6:.1f}",
+        str(variant.graph.quantized_matmuls),
+        f"{timing.one_text_ms:.2f}",
+        digits(timing.texts_per_s),
+        "-".join(digits(speed) for speed in timing.texts_per_s_range),
     )
 
 
@@ -70,12 +92,9 @@ def _detail(gate: GateResult) -> str:
         "agreement": lambda: (
             f"95 % {detail['interval'][0]:.4f} to {detail['interval'][1]:.4f}, {detail['texts']} texts"
         ),
-        "invariance": lambda: (
-            f"labels changed of {detail['texts']}; "
-            f"largest change of a probability {detail['largest_probability_change']:.2g}"
-        ),
+        "invariance": lambda: f"labels changed of {detail['texts']}; {moved(detail)}",
         "calibration": lambda: f"recipe {detail['recipe']}, {detail['texts']} texts",
-        "fusion": lambda: "fewest of Attention and SkipLayerNormalization",
+        "fusion": lambda: ", ".join(f"{count} {operator}" for operator, count in detail.items()),
         "eval-size": lambda: (
             f"labelled texts{', ' + str(detail['truncated']) + ' of them truncated' if 'truncated' in detail else ''}"
         ),
@@ -114,11 +133,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
-
-
-def _cpu() -> str:
-    """The processor's name, as the kernel states it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

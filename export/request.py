@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bert_triton_client.contract import PRECISIONS, PREFERRED_PRECISIONS, TASKS
-from export import gates
+from bert_triton_client.contract import ENGINES, ONNXRUNTIME, OPENVINO, PRECISIONS, TASKS, TENSOR_BACKENDS
+from export import engines, gates
 from export.errors import QualityError, UsageError
-from export.examination import Timing
-from export.manifest import GateResult, GraphReport
+from export.manifest import GateResult
+from export.precisions import Variant
 from export.quantize import RECIPES
 from export.serving import ServingOptions
+from export.timing import Timing, Workload
 from export.triton_messages import check_name
 
 
@@ -28,7 +29,7 @@ class ExportRequest:
     output: Path
     model: str | None = None
     task: str = "text-classification"
-    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    precisions: tuple[str, ...] = field(default_factory=engines.default_precisions)
     revision: str | None = None
     onnx: Path | None = None
     tokenizer: str | None = None
@@ -39,6 +40,8 @@ class ExportRequest:
     text_column: str = "text"
     label_column: str = "label"
     int8_recipe: str | None = None
+    engine: str = engines.AUTO
+    packing: bool = True
     serve_precision: str | None = None
     allow: frozenset[str] = frozenset()
     options: ServingOptions = field(default_factory=ServingOptions)
@@ -58,13 +61,18 @@ class ExportRequest:
             _require("--serve-precision", self.serve_precision, self.precisions)
         if self.int8_recipe is not None:
             _require("--int8-recipe", self.int8_recipe, RECIPES)
+        _require("--engine", self.engine, (engines.AUTO, *TENSOR_BACKENDS))
+        self._check_engine()
 
-    def served(self, published: tuple[str, ...]) -> dict[str, str]:
-        """Which of the ``published`` precisions the text model calls on each hardware."""
-        return {
-            hardware: self.serve_precision or next(precision for precision in preferred if precision in published)
-            for hardware, preferred in PREFERRED_PRECISIONS.items()
-        }
+    def _check_engine(self) -> None:
+        asked = " ".join(self.precisions)
+        if self.engine == ONNXRUNTIME and ONNXRUNTIME not in ENGINES["bf16"] and "bf16" in self.precisions:
+            raise UsageError("--engine", self.engine, f"{OPENVINO} or {engines.AUTO} with --precision {asked}")
+        if self.engine != engines.AUTO and not any(self.engine in ENGINES[precision] for precision in self.precisions):
+            able = " or ".join(precision for precision, able in ENGINES.items() if self.engine in able)
+            raise UsageError(
+                "--engine", self.engine, f"{engines.AUTO} with --precision {asked}; {self.engine} serves {able}"
+            )
 
 
 def _require(flag: str, value: str, choices: Iterable[str]) -> None:
@@ -74,16 +82,52 @@ def _require(flag: str, value: str, choices: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A precision built for one engine, and how that did.
+
+    Attributes:
+        variant: the graph and its engine.
+        timing: beside all others of this export.
+        gates: what it was judged by; empty when a faster one had passed.
+        failure: why it cannot be published.
+    """
+
+    variant: Variant
+    timing: Timing
+    gates: tuple[GateResult, ...] = ()
+    failure: QualityError | None = None
+
+
+@dataclass(frozen=True)
 class PrecisionReport:
-    """What became of one precision; ``failure`` says why it was not published."""
+    """What became of one precision.
+
+    Attributes:
+        precision: its name.
+        chosen: what is published; with a ``failure``, what was judged first; None when nothing could be built.
+        tried: everything that was built, the chosen one included, the fastest first.
+        failure: why it was not published.
+    """
 
     precision: str
-    gates: tuple[GateResult, ...] = ()
-    graph: GraphReport | None = None
-    timing: Timing | None = None
+    chosen: Tried | None = None
+    tried: tuple[Tried, ...] = ()
     failure: QualityError | None = None
-    opset: dict[str, int] = field(default_factory=dict)
-    ir_version: int | None = None
+
+    @property
+    def gates(self) -> tuple[GateResult, ...]:
+        """What the chosen one was judged by."""
+        return self.chosen.gates if self.chosen else ()
+
+    @property
+    def timing(self) -> Timing | None:
+        """How fast the chosen one is."""
+        return self.chosen.timing if self.chosen else None
+
+    @property
+    def engine(self) -> str:
+        """What runs the chosen one."""
+        return self.chosen.variant.engine if self.chosen else ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +140,7 @@ class ExportReport:
         precisions: in the order in which they were asked for.
         served: the precision that the text model calls on each hardware; empty when nothing was published.
         threads: how many threads the times were measured with.
+        work: what was timed.
         notes: what the caller should know though nothing failed.
     """
 
@@ -104,6 +149,7 @@ class ExportReport:
     precisions: tuple[PrecisionReport, ...]
     served: dict[str, str]
     threads: int
+    work: Workload
     notes: tuple[str, ...] = ()
 
     @property

@@ -16,8 +16,9 @@ from export.errors import UsageError
 GPU_ACCELERATORS = ("cuda", "tensorrt")
 HARDWARE = tuple(PREFERRED_PRECISIONS)
 
-# Most padded tokens of one call of the tensor model. On a CPU a batch of short texts is worth little more than
-# running them one by one, and small calls waste the least on padding; a GPU is idle below some thousands.
+# Most tokens of one call of the tensor model; of a padded graph, padding included. On a CPU a batch of short texts is
+# worth little more than running them one by one, and long calls keep others waiting; a GPU is idle below some
+# thousands.
 DEFAULT_MAX_TOKENS = {"cpu": 512, "gpu": 8192}
 
 
@@ -30,11 +31,11 @@ def _option(default: Any, description: str, minimum: int | None = None, choices:
 class ServingOptions:
     """How the exported models are served. Each field is the flag of the same name: ``--max-batch-size``, ...
 
-    The queue has no bound of its own unless ``max_queue_size`` or ``queue_timeout_ms`` sets one, and there is a reason:
-    with any queue policy Triton's batcher misses wake-ups, and requests stall for 500 ms (``make bench-queue-policy``
-    counts them). What waits is bounded by the clients' deadlines instead: Triton drops a request from the queue when
-    its gRPC deadline passes. With a bound, what is refused is UNAVAILABLE (HTTP 503), which clients retry;
-    ``queue_timeout_ms`` is a ceiling that a client's own shorter timeout lowers.
+    Nothing bounds what waits for the text model unless ``max_queue_size`` or ``queue_timeout_ms`` does: the clients'
+    deadlines do, since what has missed its own is dropped. What a bound refuses is UNAVAILABLE (HTTP 503), and clients
+    try it again; ``queue_timeout_ms`` holds for requests whose caller sets no timeout. The text model keeps these
+    bounds itself, because with a queue policy Triton's batcher misses wake-ups and requests stall for 500 ms
+    (``make bench-queue-policy`` counts them).
 
     Raises:
         UsageError: a value, or two together, cannot be.
@@ -50,17 +51,17 @@ class ServingOptions:
         None, "threads of one tensor model instance on the CPU (default: the available cores / instances)", 1
     )
     max_queue_size: int = _option(
-        0, "most requests that wait for the text model, the next is refused; 0 = any number. Costs 500 ms stalls", 0
+        0, "most texts that wait for the text model; what needs another one computed is refused; 0 = any number", 0
     )
     queue_timeout_ms: int = _option(
-        0, "longest time a request waits for the text model; 0 = any time. Costs the same stalls", 0
+        0, "longest time a request waits for the text model whose caller sets no timeout; 0 = any time", 0
     )
     max_queue_delay_us: int = _option(0, "how long the text model holds a request back to fill its batch", 0)
     over_long_text: str = _option(OVER_LONG_TEXT[0], "what becomes of a text of too many tokens", None, OVER_LONG_TEXT)
     max_text_bytes: int = _option(100_000, "a longer text is refused before it is tokenised", 1)
     max_tokens: int | None = _option(
         None,
-        "most tokens, padding included, of one call of the tensor model (default: "
+        "most tokens of one call of the tensor model; padding counts where the graph computes it (default: "
         + ", ".join(f"{tokens} on {hardware}" for hardware, tokens in DEFAULT_MAX_TOKENS.items())
         + ")",
         1,
@@ -90,7 +91,7 @@ class ServingOptions:
         return self.intra_op_threads or max(1, available_cores() // self.instances)
 
     def tokens_per_call(self, hardware: str) -> int:
-        """Most padded tokens of one call of the tensor model on ``hardware``."""
+        """Most tokens of one call of the tensor model on ``hardware``."""
         return self.max_tokens or DEFAULT_MAX_TOKENS[hardware]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tritonclient.grpc import model_config_pb2
 
-from bert_triton_client.contract import CONFIG_FILE, PARAM_TENSOR_MODEL, TEXT_BACKEND
+from bert_triton_client.contract import CONFIG_FILE, PARAM_TENSOR_MODEL, TENSOR_BACKENDS, TEXT_BACKEND
 from export import disk, journal
 from export.errors import LabelError, RepositoryError
 from export.journal import Rename
@@ -81,7 +81,7 @@ class Staging:
         self._check_backend(config)
         if config.backend == TEXT_BACKEND and not self.allow_labels:
             self.repository.check_labels(model, read_labels(folder))
-        if self._changes_signature(config):
+        if self._changes_signature(config) or self._changes_engine(config):
             configs = {path: serve_latest_only(text) for path, text in configs.items()}
         called = {other.parameters[PARAM_TENSOR_MODEL].string_value for other in parsed.values()} - {""}
         self._published[model] = _Publication(version, dict(configs), config.backend == TEXT_BACKEND, called)
@@ -128,11 +128,17 @@ class Staging:
         path = self.repository.path / config.name / CONFIG_FILE
         text = _read_or_none(path)
         live = config if text is None else parse(text, str(path))
-        if live.backend != config.backend:
+        if live.backend != config.backend and not {live.backend, config.backend} <= set(TENSOR_BACKENDS):
             raise RepositoryError(
                 f"{config.name} is a model of backend {live.backend} already, expected {config.backend}: "
                 "export under another --name"
             )
+
+    def _changes_engine(self, config: model_config_pb2.ModelConfig) -> bool:
+        """Whether the last versions were laid out for another engine, which the new config no longer names."""
+        text = _read_or_none(self.repository.path / config.name / CONFIG_FILE)
+        has_versions = bool(self.repository.versions(config.name))
+        return has_versions and text is not None and parse(text).backend != config.backend
 
     def _changes_signature(self, config: model_config_pb2.ModelConfig) -> bool:
         path = self.repository.path / config.name / CONFIG_FILE

@@ -5,16 +5,18 @@
                                        text_configs ────┘
 
 Each model gets three files: ``configs/cpu.pbtxt``, ``configs/gpu.pbtxt`` (Triton picks one with
-``--model-config-name``) and ``config.pbtxt``, a copy of one of them. Only keys that mean the same in
-NVIDIA's C++ ONNX Runtime backend are written. A text model's config says nothing about the machine it was
+``--model-config-name``) and ``config.pbtxt``, a copy of one of them. On the CPU a tensor model's backend is the engine
+that it was judged on; on a GPU it is ONNX Runtime, which runs every graph. Only keys that mean the same in NVIDIA's C++
+backends are written. A text model's config says nothing about the machine it was
 made on; a tensor model's says how many threads it may use. Where the files lie is `export.repository`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bert_triton_client import contract
+from export import engines
 from export.serving import ServingOptions
 from export.triton_messages import (
     DATATYPES,
@@ -22,7 +24,6 @@ from export.triton_messages import (
     ModelConfig,
     ModelDynamicBatching,
     ModelInstanceGroup,
-    ModelQueuePolicy,
     Tensor,
     parse,
     require,
@@ -40,39 +41,53 @@ TENSORRT_PRECISION_MODE = {"fp32": "FP32", "fp16": "FP16"}
 
 
 def tensor_configs(  # noqa: PLR0917 six nouns, each of another type or meaning
-    name: str, precision: str, task: str, inputs: Sequence[str], labels: Sequence[str], options: ServingOptions
+    name: str,
+    precision: str,
+    task: str,
+    inputs: Sequence[str],
+    labels: Sequence[str],
+    options: ServingOptions,
+    engine: str = contract.ONNXRUNTIME,
 ) -> dict[str, str]:
     """The config files of the tensor model of ``name`` in ``precision``: their paths in its folder and their texts.
 
     Args:
         name: the text model's name; the tensor model's is derived from it.
-        precision: fp32, fp16 or int8.
+        precision: a key of ``contract.PRECISIONS``.
         task: Hugging Face's task name.
         inputs: the graph's inputs, a selection of ``contract.TENSOR_INPUTS``.
         labels: the checkpoint's labels, in the order of their ids.
         options: how it is served.
+        engine: what computes it on the CPU, one of ``contract.ENGINES[precision]``.
 
     Raises:
         UsageError: one of these, or a setting derived from them, cannot be.
     """
     _check_request(task, inputs, labels)
     require(precision in contract.PRECISIONS, "--precision", precision, " | ".join(contract.PRECISIONS))
+    able = contract.ENGINES[precision]
+    require(engine in able, "--engine", engine, f"{' or '.join(able)} for {precision}")
     row = contract.TASKS[task]
-    threads = (("inter_op_thread_count", "1"), ("intra_op_thread_count", str(options.cpu_threads)))
+    settings = engines.parameters(engine, precision, options.cpu_threads, options.instances)
 
     def config(hardware: str) -> ModelConfig:
         on_gpu = hardware == "gpu"
+        backend = contract.ONNXRUNTIME if on_gpu else engine
+        # Triton's OpenVINO backend fixes the batch size of a model that has a max_batch_size, and then refuses every
+        # smaller batch (release 24.10 to 26.08): there the batch is one more free dimension, and Triton forms none.
+        batches = backend != contract.OPENVINO
+        batch = () if batches else (-1,)
         return ModelConfig(
             name=contract.tensor_model_name(name, precision),
-            backend=contract.TENSOR_BACKEND,
-            max_batch_size=options.max_batch_size,
+            backend=backend,
+            max_batch_size=options.max_batch_size if batches else 0,
             default_model_filename=contract.MODEL_FILE,
-            input=tuple(Tensor(tensor, "TYPE_INT64", (-1,)) for tensor in inputs),
-            output=(Tensor(row.tensor_output, "TYPE_FP32", _dims(row.tensor_output_dims, labels)),),
+            input=tuple(Tensor(tensor, "TYPE_INT64", (*batch, -1)) for tensor in inputs),
+            output=(Tensor(row.tensor_output, "TYPE_FP32", (*batch, *_dims(row.tensor_output_dims, labels))),),
             instance_group=ModelInstanceGroup(options.instances, "KIND_GPU" if on_gpu else "KIND_CPU"),
-            dynamic_batching=ModelDynamicBatching(),
+            dynamic_batching=ModelDynamicBatching() if batches else None,
             latest_versions=TENSOR_VERSIONS,
-            parameters=() if on_gpu else threads,
+            parameters=() if on_gpu else tuple(settings.items()),
             gpu_execution_accelerator=_accelerator(precision, options) if on_gpu else None,
             warmup_tokens=WARMUP_TOKENS,
         )
@@ -89,6 +104,7 @@ def text_configs(  # noqa: PLR0917 likewise
     max_length: int,
     pad_token_id: int,
     options: ServingOptions,
+    packed: Collection[str] = (),
 ) -> dict[str, str]:
     """The config files of the text model ``name``: their paths in its folder and their texts.
 
@@ -101,6 +117,7 @@ def text_configs(  # noqa: PLR0917 likewise
         max_length: most tokens of a text, special tokens included.
         pad_token_id: the token that fills up shorter texts.
         options: how it is served.
+        packed: the precisions whose graph drops the padding.
 
     Raises:
         UsageError: one of these, or a setting derived from them, cannot be.
@@ -122,6 +139,10 @@ def text_configs(  # noqa: PLR0917 likewise
             contract.PARAM_OVER_LONG_TEXT: options.over_long_text,
             contract.PARAM_MAX_TEXT_BYTES: options.max_text_bytes,
             contract.PARAM_MAX_TOKENS: options.tokens_per_call(hardware),
+            contract.PARAM_PACKED: "true" if served[hardware] in packed else "false",
+            contract.PARAM_CALLS_IN_FLIGHT: options.instances + 1,
+            contract.PARAM_MAX_QUEUE_SIZE: options.max_queue_size,
+            contract.PARAM_QUEUE_TIMEOUT_MS: options.queue_timeout_ms,
             contract.PARAM_CACHE_SIZE: options.cache_size,
             contract.PARAM_PAD_TOKEN_ID: pad_token_id,
         }
@@ -133,7 +154,7 @@ def text_configs(  # noqa: PLR0917 likewise
             output=tuple(_tensor(spec, labels) for spec in row.outputs),
             # Tokenising is work for a CPU on any hardware. No warm-up: its calls would crash Triton at start.
             instance_group=ModelInstanceGroup(options.text_instances, "KIND_CPU"),
-            dynamic_batching=ModelDynamicBatching(_queue_policy(options), options.max_queue_delay_us),
+            dynamic_batching=ModelDynamicBatching(options.max_queue_delay_us),
             latest_versions=TEXT_VERSIONS,
             parameters=tuple((key, str(value)) for key, value in parameters.items()),
         )
@@ -157,13 +178,6 @@ def _dims(dims: Sequence[int | str], labels: Sequence[str]) -> tuple[int, ...]:
 
 def _tensor(spec: contract.TensorSpec, labels: Sequence[str]) -> Tensor:
     return Tensor(spec.name, DATATYPES[spec.datatype], _dims(spec.dims, labels))
-
-
-def _queue_policy(options: ServingOptions) -> ModelQueuePolicy | None:
-    """The text model's; tensor models have none, since what waits for the text model bounds what it asks of them."""
-    if not options.max_queue_size and not options.queue_timeout_ms:
-        return None
-    return ModelQueuePolicy(options.queue_timeout_ms * 1000, options.max_queue_size)
 
 
 def _accelerator(precision: str, options: ServingOptions) -> Accelerator | None:

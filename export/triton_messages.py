@@ -47,35 +47,17 @@ class ModelInstanceGroup:
 
 
 @dataclass(frozen=True)
-class ModelQueuePolicy:
-    """Who may wait, and for how long; 0 is no limit."""
-
-    default_timeout_microseconds: int = 0
-    max_queue_size: int = 0
-    timeout_action: str = "REJECT"
-    allow_timeout_override: bool = True
-
-    def __post_init__(self) -> None:
-        timeout_us = self.default_timeout_microseconds
-        require(timeout_us >= 0, "default_timeout_microseconds", timeout_us, "0 or more")
-        require(self.max_queue_size >= 0, "max_queue_size", self.max_queue_size, "0 or more")
-        require(self.timeout_action in ("REJECT", "DELAY"), "timeout_action", self.timeout_action, "REJECT or DELAY")
-
-
-@dataclass(frozen=True)
 class ModelDynamicBatching:
-    """Requests that wait together are run together."""
+    """Requests that wait together are run together.
 
-    default_queue_policy: ModelQueuePolicy | None = None
+    Without a queue policy, on purpose: with any, Triton's batcher misses wake-ups and requests stall for half a second.
+    """
+
     max_queue_delay_microseconds: int = 0
 
     def __post_init__(self) -> None:
         delay_us = self.max_queue_delay_microseconds
         require(delay_us >= 0, "max_queue_delay_microseconds", delay_us, "0 or more")
-        timeout_us = self.default_queue_policy.default_timeout_microseconds if self.default_queue_policy else 0
-        if timeout_us:
-            expected = f"less than the queue's timeout ({timeout_us})"
-            require(delay_us < timeout_us, "max_queue_delay_microseconds", delay_us, expected)
 
 
 @dataclass(frozen=True)
@@ -90,6 +72,7 @@ class Accelerator:
 class ModelConfig:
     """One config.pbtxt: Triton's ``ModelConfig``.
 
+    With ``max_batch_size`` 0 Triton forms no batches, and ``dims`` of inputs and outputs include the batch dimension.
     ``latest_versions`` stands for ``version_policy.latest.num_versions``, ``gpu_execution_accelerator`` for the
     one below ``optimization``, ``warmup_tokens`` for one ``model_warmup`` sample of that length (0 = none).
     """
@@ -100,7 +83,7 @@ class ModelConfig:
     input: tuple[Tensor, ...]
     output: tuple[Tensor, ...]
     instance_group: ModelInstanceGroup
-    dynamic_batching: ModelDynamicBatching
+    dynamic_batching: ModelDynamicBatching | None
     latest_versions: int
     default_model_filename: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
@@ -109,7 +92,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        require(self.max_batch_size >= 1, "max_batch_size", self.max_batch_size, "at least 1")
+        least = 0 if self.dynamic_batching is None else 1
+        require(self.max_batch_size >= least, "max_batch_size", self.max_batch_size, f"at least {least}")
         require(self.latest_versions >= 1, "num_versions", self.latest_versions, "at least 1")
         for what in ("input", "output"):
             names = [tensor.name for tensor in getattr(self, what)]
@@ -128,9 +112,10 @@ class ModelConfig:
             input=[_plain(tensor) for tensor in self.input],
             output=[_plain(tensor) for tensor in self.output],
             instance_group=[_plain(self.instance_group)],
-            dynamic_batching=_plain(self.dynamic_batching),
             version_policy={"latest": {"num_versions": self.latest_versions}},
         )
+        if self.dynamic_batching is not None:
+            message.dynamic_batching.CopyFrom(model_config_pb2.ModelDynamicBatching(**_plain(self.dynamic_batching)))
         for key, value in self.parameters:
             message.parameters[key].string_value = value
         if self.gpu_execution_accelerator:
@@ -142,7 +127,9 @@ class ModelConfig:
             for tensor in self.input:
                 warm = sample.inputs[tensor.name]
                 warm.data_type = tensor.data_type
-                warm.dims.extend(self.warmup_tokens if dim == -1 else dim for dim in tensor.dims)
+                batch = [] if self.max_batch_size else [1]
+                rest = (self.warmup_tokens if dim == -1 else dim for dim in tensor.dims[len(batch) :])
+                warm.dims.extend([*batch, *rest])
                 warm.zero_data = True
         return message
 
@@ -190,9 +177,12 @@ def parse(text: str, source: str = contract.CONFIG_FILE) -> model_config_pb2.Mod
 
 
 def signature(message: model_config_pb2.ModelConfig) -> dict[str, tuple[str, list[int]]]:
-    """What all versions under one config must have in common: tensors with their datatypes and dims."""
+    """What all versions under one config must have in common: tensors, their datatypes, their dims but the batch's."""
     tensors = [*message.input, *message.output]
-    return {tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)) for tensor in tensors}
+    batch = 0 if message.max_batch_size else 1  # dims that stand for the batch
+    return {
+        tensor.name: (model_config_pb2.DataType.Name(tensor.data_type), list(tensor.dims)[batch:]) for tensor in tensors
+    }
 
 
 def serve_latest_only(text: str) -> str:

@@ -125,7 +125,7 @@ def contents(path: Path) -> dict[str, bytes | None]:
     return {
         name: item.read_bytes() if item.is_file() else None
         for name, item in found.items()
-        if not name.startswith(".export.lock")
+        if not item.name.startswith(".export.lock")
     }
 
 

@@ -16,7 +16,10 @@ METRICS_PORT = 8002
 
 # --- Backends, as `backend:` in config.pbtxt names them -------------------------------------------
 TEXT_BACKEND = "bert_text"
-TENSOR_BACKEND = "onnxruntime"
+# A tensor model's backend is the engine that computes it.
+ONNXRUNTIME = "onnxruntime"
+OPENVINO = "openvino"
+TENSOR_BACKENDS = (ONNXRUNTIME, OPENVINO)
 
 # --- Tensors of the tensor models: Hugging Face's names -------------------------------------------
 INPUT_IDS = "input_ids"
@@ -98,26 +101,38 @@ class Precision:
     Attributes:
         name: as in ``--precision`` and in the model's name.
         description: one line for ``--help`` and the docs.
+        engines: what can serve it on a CPU, a selection of `TENSOR_BACKENDS`. OpenVINO computes FP32 models in BF16 by
+            itself where the CPU has it, and Triton's backend has no key against that: so it serves no ``fp32``.
     """
 
     name: str
     description: str
+    engines: tuple[str, ...]
 
 
-# In the order in which they are built.
+# In the order in which they are built: the most precise first.
 PRECISIONS: dict[str, Precision] = {
     precision.name: precision
     for precision in (
-        Precision("fp32", "the checkpoint's own arithmetic, fused"),
-        Precision("fp16", "half precision weights and arithmetic, for GPUs; inputs and outputs stay FP32"),
-        Precision("int8", "8-bit signed weights, per channel, and 8-bit activations, for CPUs with VNNI or AMX"),
+        Precision("fp32", "the checkpoint's own arithmetic, fused", (ONNXRUNTIME,)),
+        Precision(
+            "fp16", "half precision weights and arithmetic, for GPUs; inputs and outputs stay FP32", (ONNXRUNTIME,)
+        ),
+        Precision("bf16", "FP32 weights, computed in bfloat16, for CPUs that have it (AMX, AVX512_BF16)", (OPENVINO,)),
+        Precision(
+            "int8",
+            "8-bit signed weights, per channel, and 8-bit activations, for CPUs with VNNI or AMX",
+            (OPENVINO, ONNXRUNTIME),
+        ),
     )
 }
+ENGINES: dict[str, tuple[str, ...]] = {precision.name: precision.engines for precision in PRECISIONS.values()}
 
-# Which published precision a text model calls, best first, on each kind of hardware.
+# Which published precision a text model calls, best first, on each kind of hardware. On the CPU this is the order
+# without a measurement; export measures, and calls what is fastest.
 PREFERRED_PRECISIONS: dict[str, tuple[str, ...]] = {
-    "cpu": ("int8", "fp32", "fp16"),
-    "gpu": ("fp16", "fp32", "int8"),
+    "cpu": ("int8", "bf16", "fp32", "fp16"),
+    "gpu": ("fp16", "fp32", "bf16", "int8"),
 }
 
 # --- `parameters` of a text model's config.pbtxt --------------------------------------------------
@@ -128,7 +143,11 @@ PARAM_TENSOR_OUTPUT = "tensor_output"
 PARAM_MAX_LENGTH = "max_length"  # tokens, special tokens included
 PARAM_OVER_LONG_TEXT = "over_long_text"  # one of OVER_LONG_TEXT
 PARAM_MAX_TEXT_BYTES = "max_text_bytes"  # a longer text is refused before it is tokenised
-PARAM_MAX_TOKENS = "max_tokens"  # most tokens (padding included) of one call of the tensor model
+PARAM_MAX_TOKENS = "max_tokens"  # most tokens of one call of the tensor model; padding counts unless it is packed
+PARAM_PACKED = "packed"  # whether the tensor model drops the padding: true or false
+PARAM_CALLS_IN_FLIGHT = "calls_in_flight"  # calls of the tensor model under way at once: one more than its instances
+PARAM_MAX_QUEUE_SIZE = "max_queue_size"  # texts that may wait; 0 = any number
+PARAM_QUEUE_TIMEOUT_MS = "queue_timeout_ms"  # how long a request waits whose caller sets no timeout; 0 = any time
 PARAM_CACHE_SIZE = "cache_size"  # texts; 0 = off
 PARAM_PAD_TOKEN_ID = "pad_token_id"
 

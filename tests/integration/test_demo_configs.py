@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from bert_triton_client.contract import PREFERRED_PRECISIONS, TENSOR_INPUTS, tensor_model_name
+from bert_triton_client.contract import ENGINES, PREFERRED_PRECISIONS, TENSOR_INPUTS, tensor_model_name
 from export import __main__ as command
 from export import serving
 from export.triton_config import parse, tensor_configs, text_configs
@@ -36,6 +36,10 @@ def generated() -> dict[str, str]:
         hardware: next(precision for precision in preferred if precision in flags.precision)
         for hardware, preferred in PREFERRED_PRECISIONS.items()
     }
+    # What is measured otherwise must be given: the committed configs are those of every machine.
+    assert flags.serve_precision is not None
+    assert flags.engine in ENGINES["int8"]
+    served[options.hardware] = flags.serve_precision
     text = {
         "task": TASK,
         "served": served,
@@ -44,10 +48,18 @@ def generated() -> dict[str, str]:
         "max_length": BERT_POSITIONS,
         "pad_token_id": 0,
     }
-    models = {flags.name: text_configs(flags.name, **text, options=options)}
+    packed = [precision for precision in flags.precision if precision != "fp16"]
+    models = {flags.name: text_configs(flags.name, **text, options=options, packed=packed)}
     for precision in flags.precision:
+        able = ENGINES[precision]
         models[tensor_model_name(flags.name, precision)] = tensor_configs(
-            flags.name, precision, task=TASK, inputs=TENSOR_INPUTS, labels=LABELS, options=options
+            flags.name,
+            precision,
+            task=TASK,
+            inputs=TENSOR_INPUTS,
+            labels=LABELS,
+            options=options,
+            engine=flags.engine if flags.engine in able else able[0],
         )
     return {f"{model}/{file}": content for model, files in models.items() for file, content in files.items()}
 

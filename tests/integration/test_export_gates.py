@@ -72,7 +72,7 @@ def test_gates_are_measured_printed_and_stored(
         "--output",
         str(repository),
     ]
-    assert main([*arguments, "--precision", "fp32", "int8"]) == 0
+    assert main([*arguments, "--precision", "fp32", "int8", "--serve-precision", "int8"]) == 0
 
     out, err = capsys.readouterr()
     assert "checkpoint: answering the evaluation texts" in err
@@ -93,6 +93,14 @@ def test_gates_are_measured_printed_and_stored(
     assert results["invariance"].detail["largest_probability_change"] < 1e-3
     for gate in ("logits", "accuracy", "agreement", "invariance", "eval-size", "fusion", "calibration"):
         assert f"int8       {gate} " in out
+    assert manifest.engine is not None
+    assert {timing.engine for timing in manifest.engine.timings} == {"onnxruntime", "openvino"}
+    assert [timing.engine for timing in manifest.engine.timings if timing.chosen] == [manifest.engine.name]
+    assert manifest.engine.version == manifest.tools[manifest.engine.name]
+    assert manifest.engine.layout == "packed"
+    for line in (f"int8       {engine}" for engine in ("onnxruntime", "openvino")):
+        assert line in out
+    assert "on the CPU tiny calls int8" in out
     text = Manifest.read(repository / "tiny/1")
     assert {result.precision for result in text.gates} == {"fp32", "int8"}
     assert manifest.checkpoint.name == str(checkpoint)

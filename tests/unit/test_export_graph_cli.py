@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from export import gates, quantize
-from export.__main__ import GATES, RECIPES, main, parser, request_of
+from export import engines, gates, quantize
+from export.__main__ import AUTO, GATES, RECIPES, main, parser, request_of
 from export.errors import UsageError
 from export.request import ExportRequest
 
@@ -19,12 +19,14 @@ REPOSITORY_ROOT = Path(__file__).parents[2]
 def test_choices_are_those_of_the_modules() -> None:
     assert GATES == gates.GATES
     assert tuple(quantize.RECIPES) == RECIPES
+    assert engines.AUTO == AUTO
 
 
 def test_help_does_not_load_what_exporting_needs() -> None:
     code = (
         "import sys; from export.__main__ import parser; parser().format_help(); "
-        "print([name for name in ('torch', 'transformers', 'onnx', 'onnxruntime', 'numpy') if name in sys.modules])"
+        "heavy = ('torch', 'transformers', 'onnx', 'onnxruntime', 'openvino', 'numpy'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY_ROOT)
     assert done.stdout.strip() == "[]"
@@ -56,6 +58,8 @@ def test_flags_that_cannot_be(arguments: list[str]) -> None:
         ["--name", "tiny", "--max-batch-size", "0"],
         ["--name", "tiny", "--precision", "fp32", "--serve-precision", "int8"],
         ["--name", "tiny", "--labels", "a", "b"],
+        ["--name", "tiny", "--precision", "fp32", "fp16", "--engine", "openvino"],
+        ["--name", "tiny", "--precision", "fp32", "bf16", "--engine", "onnxruntime"],
     ],
 )
 def test_values_that_cannot_be(arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -68,7 +72,8 @@ def test_values_that_cannot_be(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_request() -> None:
     line = (
         "--model m --name n --precision int8 fp32 --eval-data e.csv --allow logits --allow labels "
-        "--serve-precision fp32 --text-column t --dry-run --seed 3 --cache-size 0 --int8-recipe per-token"
+        "--serve-precision fp32 --text-column t --dry-run --seed 3 --cache-size 0 --int8-recipe per-token "
+        "--engine onnxruntime --no-packing"
     )
     request = request_of(parser().parse_args(line.split()))
     assert request.precisions == ("fp32", "int8")  # in the order in which they are built
@@ -77,6 +82,7 @@ def test_request() -> None:
     assert request.output == Path("model_repository")
     assert (request.serve_precision, request.text_column, request.seed) == ("fp32", "t", 3)
     assert request.dry_run
+    assert (request.engine, request.packing) == ("onnxruntime", False)
     assert request.options.cache_size == 0
 
 
@@ -89,6 +95,7 @@ def test_request() -> None:
         ({"task": "translation"}, "--task"),
         ({"allow": frozenset({"all"})}, "--allow"),
         ({"int8_recipe": "best"}, "--int8-recipe"),
+        ({"engine": "torch"}, "--engine"),
     ],
 )
 def test_requests_are_checked_when_made(changes: dict[str, object], flag: str) -> None:
@@ -96,9 +103,25 @@ def test_requests_are_checked_when_made(changes: dict[str, object], flag: str) -
         ExportRequest(**{"name": "n", "output": Path("o"), **changes})  # type: ignore[arg-type]
 
 
-def test_preferred_precision_per_hardware() -> None:
-    request = ExportRequest(name="n", output=Path("o"))
-    assert request.served(("fp32", "fp16", "int8")) == {"cpu": "int8", "gpu": "fp16"}
-    assert request.served(("fp16",)) == {"cpu": "fp16", "gpu": "fp16"}
-    forced = ExportRequest(name="n", output=Path("o"), serve_precision="fp32")
-    assert forced.served(("fp32", "int8")) == {"cpu": "fp32", "gpu": "fp32"}
+@pytest.mark.parametrize(
+    ("engine", "capable", "expected"),
+    [
+        ("auto", True, ("fp32", "fp16", "bf16", "int8")),
+        ("auto", False, ("fp32", "fp16", "int8")),
+        ("openvino", True, ("fp32", "fp16", "bf16", "int8")),
+        ("onnxruntime", True, ("fp32", "fp16", "int8")),
+    ],
+)
+def test_bf16_is_among_the_precisions_where_the_cpu_computes_in_it(
+    engine: str, capable: bool, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "supports_bf16", lambda: capable)
+    request = request_of(parser().parse_args(["--model", "m", "--name", "n", "--engine", engine]))
+    assert request.precisions == expected
+
+
+def test_an_engine_that_serves_none_of_the_precisions_is_named_with_those_it_serves() -> None:
+    with pytest.raises(UsageError, match=r"--engine: 'openvino' .* auto with --precision fp32.* serves bf16 or int8"):
+        ExportRequest(name="n", output=Path("o"), precisions=("fp32",), engine="openvino")
+    # what another engine alone serves may stand beside what this one serves
+    assert ExportRequest(name="n", output=Path("o"), precisions=("fp32", "int8"), engine="openvino")

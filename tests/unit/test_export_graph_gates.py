@@ -43,12 +43,49 @@ def logits(labels: list[int]) -> Logits:
 
 def test_awkward_shapes_have_every_size_and_mixed_padding() -> None:
     shapes = awkward_shapes(classifier, list(range(1, 100)), inputs=INPUTS, pad_token_id=0, max_length=64)
-    assert [tensors["input_ids"].shape for tensors in shapes.tensors] == [
+    ordinary = [tensors for tensors, kind in zip(shapes.tensors, shapes.kinds, strict=True) if not kind]
+    assert [tensors["input_ids"].shape for tensors in ordinary] == [
         (batch_size, length) for length in (1, 8, 33, 64) for batch_size in BATCH_SIZES
     ]
-    lengths = shapes.tensors[-1]["attention_mask"].sum(axis=1).tolist()
-    assert lengths == [64, 54, 44, 34, 24]
-    assert (shapes.tensors[-1]["input_ids"][shapes.tensors[-1]["attention_mask"] == 0] == 0).all()
+    assert ordinary[-1]["attention_mask"].sum(axis=1).tolist() == [64, 54, 44, 34, 24]
+    assert all((tensors["input_ids"][tensors["attention_mask"] == 0] == 0).all() for tensors in shapes.tensors)
+
+
+def test_awkward_shapes_tell_a_graph_that_drops_padding() -> None:
+    shapes = awkward_shapes(classifier, list(range(1, 100)), inputs=INPUTS, pad_token_id=0, max_length=20)
+    masks = {kind: tensors["attention_mask"] for kind, tensors in zip(shapes.kinds, shapes.tensors, strict=True)}
+    assert masks["64 texts"].shape == (64, 8)
+    assert masks["equal lengths"].all()
+    assert masks["different lengths"].sum(axis=1).tolist() == [1, 5, 9, 13, 17, 20, 20, 20]
+    assert masks["a row of padding"].sum(axis=1).tolist() == [9, 0, 5]
+    assert masks["padding on the left"][2].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+
+
+def test_what_the_checkpoint_does_not_answer_is_left_out() -> None:
+    def without_rows_of_padding(tensors: Tensors) -> Logits:
+        silent = np.where(tensors["attention_mask"].any(axis=1), 0, np.nan)
+        return classifier(tensors) + silent[:, np.newaxis].astype(np.float32)
+
+    shapes = awkward_shapes(without_rows_of_padding, [1, 2, 3], inputs=INPUTS, pad_token_id=0, max_length=16)
+    assert "padding on the left" in shapes.kinds
+    assert "a row of padding" not in shapes.kinds
+
+
+def test_a_row_of_padding_is_no_text_to_round_for() -> None:
+    shapes = awkward_shapes(classifier, [1, 2, 3], inputs=INPUTS, pad_token_id=0, max_length=16)
+
+    def off_there(tensors: Tensors) -> Logits:
+        empty = ~tensors["attention_mask"].any(axis=1)
+        return classifier(tensors) + np.float32(2) * empty[:, np.newaxis]
+
+    assert shapes.worst(off_there) == (2.0, "batch 3 x length 9 (a row of padding)")
+    assert shapes.worst(off_there, rounded=True)[0] == 0.0
+
+    def silent_there(tensors: Tensors) -> Logits:
+        empty = ~tensors["attention_mask"].any(axis=1)
+        return classifier(tensors) + np.where(empty, np.nan, 0)[:, np.newaxis].astype(np.float32)
+
+    assert shapes.worst(silent_there, rounded=True)[0] == np.inf
 
 
 def test_token_stream() -> None:
@@ -125,7 +162,7 @@ def test_invariance_of_a_classifier_that_ignores_the_batch() -> None:
     sentences = texts(ALONE_TEXTS + 50)
     result = judge_invariance("int8", classifier, sentences, predict(classifier, sentences))
     assert (result.value, result.passed) == (0.0, True)
-    assert result.detail == {"largest_probability_change": 0.0, "texts": ALONE_TEXTS}
+    assert result.detail == {"largest_probability_change": 0.0, "probability_limit": 1e-3, "texts": ALONE_TEXTS}
 
 
 def test_invariance_of_a_classifier_that_looks_at_its_neighbours() -> None:
@@ -140,6 +177,21 @@ def test_invariance_of_a_classifier_that_looks_at_its_neighbours() -> None:
     assert result.value is not None
     assert result.value > 0
     assert result.detail["largest_probability_change"] > 0.1
+
+
+@pytest.mark.parametrize(("moved", "passed"), [(0.0009, True), (0.0011, False)])
+def test_invariance_of_a_probability_at_its_limit(moved: float, passed: bool) -> None:
+    """All labels stay, and a probability moves with the size of the batch."""
+
+    def drifting(tensors: Tensors) -> Logits:
+        share = np.full(len(tensors["input_ids"]), 0.7 + moved * (len(tensors["input_ids"]) > 1))
+        return np.log(np.stack([share, 1 - share], axis=1)).astype(np.float32)
+
+    result = judge_invariance("int8", drifting, texts(40))
+    assert (result.value, result.passed) == (0.0, passed)
+    assert result.detail["largest_probability_change"] == pytest.approx(moved, abs=1e-6)
+    message = "largest change of a probability 0.0011, limit 0.001"
+    assert passed or message in str(error_of(result))
 
 
 def test_invariance_to_padding() -> None:

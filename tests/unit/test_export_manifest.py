@@ -13,6 +13,8 @@ from export import manifest
 from export.errors import RepositoryError
 from export.manifest import (
     CheckpointSource,
+    EngineReport,
+    EngineTiming,
     GateResult,
     GraphReport,
     Manifest,
@@ -39,6 +41,15 @@ def full(**changes: object) -> Manifest:
         "graph": GraphReport(123, {"MatMul": 2}, {"Attention": 6}, 12),
         "files": {"model.onnx": ABC_SHA256},
         "architecture": ModelArchitecture("bert", 6, 384, 12),
+        "engine": EngineReport(
+            "openvino",
+            "2026.4.0",
+            "packed",
+            2,
+            "some CPU",
+            ("avx2",),
+            (EngineTiming("openvino", True, 200.0, (190.0, 210.0), 5.0, 9),),
+        ),
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -52,7 +63,18 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"precision": None, "graph": None, "ir_version": None, "opset": {}, "gates": (), "architecture": None}],
+    [
+        {},
+        {
+            "precision": None,
+            "graph": None,
+            "ir_version": None,
+            "opset": {},
+            "gates": (),
+            "architecture": None,
+            "engine": None,
+        },
+    ],
 )
 def test_what_is_written_is_read_back(changes: dict[str, object]) -> None:
     assert Manifest.from_json(full(**changes).to_json()) == full(**changes)
@@ -88,10 +110,11 @@ def test_what_is_not_a_manifest_is_refused(text: str) -> None:
         Manifest.from_json(text)
 
 
-def test_a_manifest_of_before_architectures_were_recorded_is_read() -> None:
+@pytest.mark.parametrize("field", ["architecture", "engine"])
+def test_a_manifest_of_before_a_field_was_recorded_is_read(field: str) -> None:
     fields = json.loads(full().to_json())
-    del fields["architecture"]
-    assert Manifest.from_json(json.dumps(fields)) == full(architecture=None)
+    del fields[field]
+    assert Manifest.from_json(json.dumps(fields)) == full(**{field: None})
 
 
 def test_an_unknown_field_is_refused() -> None:

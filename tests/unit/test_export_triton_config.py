@@ -21,7 +21,6 @@ from export.triton_messages import (
     ModelConfig,
     ModelDynamicBatching,
     ModelInstanceGroup,
-    ModelQueuePolicy,
     Tensor,
     serve_latest_only,
     signature,
@@ -33,9 +32,15 @@ LABELS = ["negative", "neutral", "positive"]
 DEFAULTS = ServingOptions()
 
 
-def tensor(precision: str = "int8", **options: Any) -> dict[str, str]:
+def tensor(precision: str = "int8", engine: str = "onnxruntime", **options: Any) -> dict[str, str]:
     return tensor_configs(
-        "mood", precision, task="text-classification", inputs=THREE, labels=LABELS, options=ServingOptions(**options)
+        "mood",
+        precision,
+        task="text-classification",
+        inputs=THREE,
+        labels=LABELS,
+        options=ServingOptions(**options),
+        engine=engine,
     )
 
 
@@ -78,6 +83,66 @@ def test_tensor_config_on_cpu() -> None:
     assert parse(tensor(intra_op_threads=3)["configs/cpu.pbtxt"]) == parse(expected)
 
 
+def test_tensor_config_of_openvino() -> None:
+    """Triton's OpenVINO backend takes any batch size only where the batch is one of the dims."""
+    expected = """
+        name: "mood_int8"  backend: "openvino"  max_batch_size: 0  default_model_filename: "model.onnx"
+        input { name: "input_ids" data_type: TYPE_INT64 dims: [-1, -1] }
+        input { name: "attention_mask" data_type: TYPE_INT64 dims: [-1, -1] }
+        input { name: "token_type_ids" data_type: TYPE_INT64 dims: [-1, -1] }
+        output { name: "logits" data_type: TYPE_FP32 dims: [-1, 3] }
+        instance_group { kind: KIND_CPU count: 1 }
+        version_policy { latest { num_versions: 2 } }
+        parameters { key: "INFERENCE_NUM_THREADS" value { string_value: "3" } }
+        parameters { key: "NUM_STREAMS" value { string_value: "1" } }
+        parameters { key: "PERFORMANCE_HINT" value { string_value: "LATENCY" } }
+        parameters { key: "SKIP_OV_DYNAMIC_BATCHSIZE" value { string_value: "YES" } }
+        model_warmup {
+            name: "one text"  batch_size: 1
+            inputs { key: "input_ids" value { data_type: TYPE_INT64 dims: [1, 8] zero_data: true } }
+            inputs { key: "attention_mask" value { data_type: TYPE_INT64 dims: [1, 8] zero_data: true } }
+            inputs { key: "token_type_ids" value { data_type: TYPE_INT64 dims: [1, 8] zero_data: true } }
+        }
+    """
+    assert parse(tensor(engine="openvino", intra_op_threads=3)["configs/cpu.pbtxt"]) == parse(expected)
+
+
+def test_bf16_is_int8s_config_and_a_hint() -> None:
+    bf16 = parse(tensor("bf16", "openvino")["config.pbtxt"])
+    assert bf16.parameters["HINT_BF16"].string_value == "YES"
+    del bf16.parameters["HINT_BF16"]
+    bf16.name = "mood_int8"
+    assert bf16 == parse(tensor(engine="openvino")["config.pbtxt"])
+
+
+def test_on_a_gpu_onnx_runtime_serves_whatever_serves_on_the_cpu() -> None:
+    assert tensor(engine="openvino")["configs/gpu.pbtxt"] == tensor()["configs/gpu.pbtxt"]
+
+
+def test_instances_of_openvino_share_its_threads() -> None:
+    """Triton compiles the model once for all instances: each gets a stream, with its share of the threads."""
+    config = parse(tensor(engine="openvino", instances=2, intra_op_threads=3)["config.pbtxt"])
+    assert config.instance_group[0].count == 2
+    assert (parameters(config)["INFERENCE_NUM_THREADS"], parameters(config)["NUM_STREAMS"]) == ("6", "2")
+
+
+@pytest.mark.parametrize(("precision", "engine"), [("fp32", "openvino"), ("bf16", "onnxruntime"), ("int8", "torch")])
+def test_an_engine_that_does_not_serve_the_precision_is_refused(precision: str, engine: str) -> None:
+    with pytest.raises(UsageError, match=f"--engine: '{engine}' .* for {precision}"):
+        tensor(precision, engine)
+
+
+@pytest.mark.parametrize(("packed", "said"), [((), "false"), (("fp32",), "false"), (("fp32", "int8"), "true")])
+def test_the_text_model_knows_whether_the_graph_it_calls_drops_padding(packed: tuple[str, ...], said: str) -> None:
+    files = text(packed=packed)
+    assert parameters(parse(files["configs/cpu.pbtxt"]))["packed"] == said
+    assert parameters(parse(files["configs/gpu.pbtxt"]))["packed"] == "false"  # which calls fp16
+
+
+def test_one_call_more_than_the_tensor_model_has_instances_is_in_flight() -> None:
+    assert parameters(parse(text(ServingOptions(instances=3))["config.pbtxt"]))["calls_in_flight"] == "4"
+
+
 def test_text_config() -> None:
     expected = """
         name: "mood"  backend: "bert_text"  max_batch_size: 64
@@ -96,6 +161,10 @@ def test_text_config() -> None:
         parameters { key: "over_long_text" value { string_value: "error" } }
         parameters { key: "max_text_bytes" value { string_value: "100000" } }
         parameters { key: "max_tokens" value { string_value: "512" } }
+        parameters { key: "packed" value { string_value: "false" } }
+        parameters { key: "calls_in_flight" value { string_value: "2" } }
+        parameters { key: "max_queue_size" value { string_value: "0" } }
+        parameters { key: "queue_timeout_ms" value { string_value: "0" } }
         parameters { key: "cache_size" value { string_value: "10000" } }
         parameters { key: "pad_token_id" value { string_value: "1" } }
     """
@@ -157,7 +226,8 @@ def test_text_config_says_nothing_about_the_machine() -> None:
         ("instances", 2, lambda tensor, _: tensor.instance_group[0].count),
         ("text_instances", 2, lambda _, text: text.instance_group[0].count),
         ("intra_op_threads", 5, lambda tensor, _: int(parameters(tensor)["intra_op_thread_count"])),
-        ("max_queue_size", 7, lambda _, text: text.dynamic_batching.default_queue_policy.max_queue_size),
+        ("max_queue_size", 7, lambda _, text: int(parameters(text)["max_queue_size"])),
+        ("queue_timeout_ms", 1500, lambda _, text: int(parameters(text)["queue_timeout_ms"])),
         ("max_queue_delay_us", 9, lambda _, text: text.dynamic_batching.max_queue_delay_microseconds),
         ("over_long_text", "truncate", lambda _, text: parameters(text)["over_long_text"]),
         ("max_text_bytes", 99, lambda _, text: int(parameters(text)["max_text_bytes"])),
@@ -171,18 +241,10 @@ def test_every_option_reaches_its_config(option: str, value: Any, read: Any) -> 
     assert read(*got) == value
 
 
-@pytest.mark.parametrize(
-    ("options", "limits"),
-    [
-        ({"max_queue_size": 7}, "max_queue_size: 7"),
-        ({"queue_timeout_ms": 1500}, "default_timeout_microseconds: 1500000"),
-    ],
-)
-def test_a_bound_on_the_queue_is_the_text_models_policy(options: dict[str, int], limits: str) -> None:
-    expected = parse(text()["config.pbtxt"])
-    policy = f"default_queue_policy {{ timeout_action: REJECT allow_timeout_override: true {limits} }}"
-    expected.dynamic_batching.CopyFrom(parse(f"dynamic_batching {{ {policy} }}").dynamic_batching)
-    assert parse(text(ServingOptions(**options))["config.pbtxt"]) == expected
+def test_triton_keeps_no_queue_policy() -> None:
+    """With one its batcher stalls requests; the text model keeps the bounds itself."""
+    bounded = parse(text(ServingOptions(max_queue_size=7, queue_timeout_ms=1500))["config.pbtxt"])
+    assert not bounded.dynamic_batching.HasField("default_queue_policy")
 
 
 def test_tensor_models_hold_no_request_back_and_refuse_none() -> None:
@@ -217,11 +279,6 @@ def test_a_text_batch_must_fit_the_tensor_model() -> None:
 
 def test_a_smaller_tensor_batch_makes_the_text_batch_smaller() -> None:
     assert parse(text(ServingOptions(max_batch_size=8))["config.pbtxt"]).max_batch_size == 8
-
-
-def test_a_delay_must_be_shorter_than_the_timeout() -> None:
-    with pytest.raises(UsageError, match=r"max_queue_delay_microseconds: 2000 .* less than the queue's timeout"):
-        text(ServingOptions(max_queue_delay_us=2000, queue_timeout_ms=2))
 
 
 def flags(*given: str) -> ServingOptions:
@@ -269,7 +326,7 @@ def test_requests_that_cannot_be_are_refused(changes: dict[str, Any], flag: str)
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--precision: 'int3' .* fp32 \| fp16 \| int8$"):
+    with pytest.raises(UsageError, match=r"--precision: 'int3' .* fp32 \| fp16 \| bf16 \| int8$"):
         tensor("int3")
 
 
@@ -279,8 +336,7 @@ def test_a_name_must_be_a_folder_and_a_part_of_a_url(name: str) -> None:
         tensor_configs(name, "fp32", task="text-classification", inputs=THREE, labels=LABELS, options=ServingOptions())
 
 
-POLICY = ModelQueuePolicy(1000, 10)
-BATCHING = ModelDynamicBatching(POLICY)
+BATCHING = ModelDynamicBatching()
 IDS = Tensor("input_ids", "TYPE_INT64", (-1,))
 SOUND: dict[str, Any] = {
     "name": "x",
@@ -303,11 +359,9 @@ SOUND: dict[str, Any] = {
         (lambda: Tensor("x", "TYPE_FP32", (-2,)), "dims"),
         (lambda: ModelInstanceGroup(0, "KIND_CPU"), "count"),
         (lambda: ModelInstanceGroup(1, "cpu"), "kind"),
-        (lambda: ModelQueuePolicy(-1, 1), "default_timeout_microseconds"),
-        (lambda: ModelQueuePolicy(1, -1), "max_queue_size"),
-        (lambda: ModelQueuePolicy(1, 1, "IGNORE"), "timeout_action"),
-        (lambda: ModelDynamicBatching(POLICY, -1), "max_queue_delay_microseconds"),
+        (lambda: ModelDynamicBatching(-1), "max_queue_delay_microseconds"),
         (lambda: ModelConfig(**{**SOUND, "max_batch_size": 0}), "max_batch_size"),
+        (lambda: ModelConfig(**{**SOUND, "dynamic_batching": None, "max_batch_size": -1}), "max_batch_size"),
         (lambda: ModelConfig(**{**SOUND, "latest_versions": 0}), "num_versions"),
         (lambda: ModelConfig(**{**SOUND, "input": (IDS, IDS)}), "input"),
         (lambda: ModelConfig(**{**SOUND, "output": ()}), "output"),
@@ -340,6 +394,10 @@ def test_signature_is_tensors_datatypes_and_dims() -> None:
     }
 
 
+def test_signature_is_that_of_a_request_whatever_the_engine() -> None:
+    assert signature(parse(tensor(engine="openvino")["config.pbtxt"])) == signature(parse(tensor()["config.pbtxt"]))
+
+
 def test_serving_the_latest_only_changes_nothing_else() -> None:
     before = tensor()["config.pbtxt"]
     expected = parse(before)
@@ -353,7 +411,7 @@ def test_only_fields_that_this_triton_knows_are_written() -> None:
     """Triton 2.51's protobuf is older than the client's; these are the fields of the configs it has loaded."""
     known = {"name", "backend", "version_policy", "max_batch_size", "input", "output", "instance_group"}
     known |= {"dynamic_batching", "parameters", "default_model_filename", "model_warmup", "optimization"}
-    for files in (tensor("fp16", gpu_accelerator="tensorrt"), text()):
+    for files in (tensor("fp16", gpu_accelerator="tensorrt"), tensor("bf16", "openvino"), text()):
         for config in files.values():
             message = text_format.Parse(config, Message())
             assert {descriptor.name for descriptor, _ in message.ListFields()} <= known
