@@ -1,0 +1,1 @@
+"""The rows of the comparison's table, a module for each kind."""
