@@ -186,6 +186,9 @@ def _core() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
+    # The first look at a tensor's numbers fills a table of types. In 2026.4 two threads that have it at once wait for
+    # each other for ever, one with that table and one with Python's global lock: so nobody else has it.
+    _ = openvino.Tensor(np.zeros(1, dtype=np.float32)).data
     return openvino.Core()
 
 

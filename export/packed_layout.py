@@ -69,7 +69,7 @@ class Layout:
         real: bool[batch_size, sequence_length], the mask.
         wide_index: `index` with the columns that attention sees: for OpenVINO a multiple of 16, the last ones masked.
         wide_places: where each token stands among those.
-        missing_columns: int64[1], how many columns attention sees beyond ``sequence_length``; None for ONNX Runtime.
+        missing_columns: int64[1], how many columns attention sees beyond ``sequence_length``; "" for ONNX Runtime.
     """
 
     def __init__(self, editor: GraphEditor, engine: str) -> None:
