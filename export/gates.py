@@ -57,10 +57,18 @@ class Limits:
         return min(self.accuracy_lost, self.accuracy_lost_relative * reference_accuracy)
 
 
+# How far a probability may move with the batch is the same for all but bf16: 1e-3. Measured on the demo model, 150 to
+# 300 texts alone and in mixed batches: fp32 and int8 in ONNX Runtime 0, int8 in OpenVINO 0 (of a packed graph; with
+# attention over as many columns as the batch has it was up to 0.0095, see `export.packed_layout`).
 LIMITS: dict[str, Limits] = {
     "fp32": Limits(1e-4, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01, probability_moved=1e-3),
     "fp16": Limits(2e-2, agreement=0.999, accuracy_lost=0.001, accuracy_lost_relative=0.01, probability_moved=1e-3),
-    "bf16": Limits(0.5, agreement=0.99, accuracy_lost=0.003, accuracy_lost_relative=0.01, probability_moved=1.0),
+    # Eight significant bits: each rounding is off by up to 0.2 %. Measured with OpenVINO imitating BF16 on a CPU
+    # without it, demo model, 300 sentences: largest change of a logit 0.083 (RMS 0.010), agreement 0.993, accuracy
+    # unchanged; a RoBERTa of two layers: 0.12. As with int8, agreement and accuracy judge what that costs, more
+    # strictly, and the limit of the logits finds broken graphs. A probability moved by 2.4e-5 with the batch in 24
+    # texts; on a CPU that has BF16 this was never measured, so ten times the limit of the others stands until it is.
+    "bf16": Limits(0.5, agreement=0.99, accuracy_lost=0.003, accuracy_lost_relative=0.01, probability_moved=1e-2),
     # 8-bit rounding moves logits visibly and labels rarely: what it may cost is judged by agreement and accuracy, and
     # this limit is there to catch a graph that is broken on some shape. `export.quantize` says what was measured.
     "int8": Limits(

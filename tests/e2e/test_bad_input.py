@@ -126,19 +126,23 @@ def test_a_bad_request_is_refused_naming_the_offending_value(wire: Wire, case: s
     assert wire.ask([GOOD_TEXT]).labels == ["positive"]
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        {name: np.full((1, 4), 10**9, np.int64) for name in TENSORS},  # ids outside the vocabulary
-        {name: np.ones((1, 513), np.int64) for name in TENSORS},  # longer than the position embeddings
-    ],
-    ids=["ids outside the vocabulary", "longer than the model"],
-)
-def test_tensors_that_the_graph_cannot_compute_are_an_error_not_a_crash(
-    wire: Wire, inputs: dict[str, np.ndarray]
-) -> None:
-    refused_twice(lambda: wire.infer("sentiment_int8", inputs))
+NOT_COMPUTABLE = {
+    "ids outside the vocabulary": {name: np.full((1, 4), 10**9, np.int64) for name in TENSORS},
+    "longer than the position embeddings": {name: np.ones((1, 513), np.int64) for name in TENSORS},
+}
+
+
+@pytest.mark.parametrize("case", NOT_COMPUTABLE)
+def test_tensors_that_the_graph_cannot_compute_are_an_error_not_a_crash(wire: Wire, case: str) -> None:
+    refused_twice(lambda: wire.infer("sentiment_fp32", NOT_COMPUTABLE[case]))
     assert wire.ask([GOOD_TEXT]).labels == ["positive"]
+
+
+@pytest.mark.parametrize("case", NOT_COMPUTABLE)
+def test_openvino_computes_such_tensors_all_the_same_and_nothing_else_suffers(wire: Wire, case: str) -> None:
+    before = wire.ask([GOOD_TEXT])
+    wire.infer("sentiment_int8", NOT_COMPUTABLE[case])
+    assert wire.ask([GOOD_TEXT]) == before
 
 
 FUZZED_REQUESTS = 10_000
