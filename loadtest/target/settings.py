@@ -8,9 +8,10 @@ from __future__ import annotations
 from bert_triton_client import contract
 from bert_triton_client.answers import DynamicBatching, InstanceGroup, ModelInfo
 
-_PRECISIONS = (*contract.PRECISIONS, *({"bf16"} - set(contract.PRECISIONS)))
-# Of the tensor models that `python -m export` writes.
+_PRECISIONS = tuple(contract.PRECISIONS)
+# Of the tensor models that `python -m export` writes: of each instance with ONNX Runtime, of all with OpenVINO.
 _THREADS = "intra_op_thread_count"
+_ALL_THREADS = "INFERENCE_NUM_THREADS"
 NOT_TOLD = "not told: the server restricts its configs"
 
 
@@ -37,6 +38,9 @@ def instances(info: ModelInfo | None, behind: ModelInfo | None) -> str:
 def _instances(info: ModelInfo) -> str:
     groups = " + ".join(_group(group) for group in info.instance_groups) or "default instances"
     threads = info.parameters.get(_THREADS, "")
+    every = info.parameters.get(_ALL_THREADS, "")
+    if not threads and every.isdigit():
+        threads = str(max(1, int(every) // max(1, sum(group.count for group in info.instance_groups))))
     return f"{groups}, {threads} thread{'' if threads == '1' else 's'}" if threads else groups
 
 
