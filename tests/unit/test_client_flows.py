@@ -227,9 +227,11 @@ def test_a_call_of_many_requests_waits_for_a_full_queue_until_the_deadline(serve
     server.faults = [btc.OverloadedError("full")] * 20
     assert labels(classify(server, flows, ["a"], patient=True)) == ["a"]
     server.faults = [btc.OverloadedError("full")] * 1000
-    with pytest.raises(btc.OverloadedError):
+    began_s = server.now
+    # The jitter of the waits decides whether the deadline passes between two tries or during one.
+    with pytest.raises((btc.OverloadedError, btc.DeadlineExceededError)):
         classify(server, flows, ["a"], patient=True, call=flows.call_deadline(5.0))
-    assert server.now < 60
+    assert server.now - began_s <= 5.0 + 1e-6
 
 
 # --- Deadlines ---
