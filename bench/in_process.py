@@ -22,9 +22,6 @@ Run = Callable[[Tensors], npt.NDArray[np.float32]]
 # How many texts go into one execution: lists of positions, from the token count of every text.
 Layout = Callable[[Sequence[int]], Iterator[list[int]]]
 
-# Parameters of Triton's OpenVINO backend that are no properties of OpenVINO.
-_BACKEND_ONLY = frozenset({"SKIP_OV_DYNAMIC_BATCHSIZE", "HINT_BF16"})
-
 
 class InProcessModel:
     """Texts in, labels out, on the files that the server serves. Thread-safe.
@@ -129,12 +126,11 @@ def _onnxruntime(path: Path, parameters: Mapping[str, str], threads: int) -> Run
 
 
 def _openvino(path: Path, parameters: Mapping[str, str], threads: int) -> Run:
-    import openvino
+    from backends.openvino.parameters import Parameters
+    from backends.openvino.runtime import openvino
 
-    properties = {name: value for name, value in parameters.items() if name not in _BACKEND_ONLY}
-    properties.setdefault("INFERENCE_NUM_THREADS", str(threads))
-    if parameters.get("HINT_BF16") == "YES":
-        properties["INFERENCE_PRECISION_HINT"] = "bf16"
+    config = {"parameters": {name: {"string_value": value} for name, value in parameters.items()}}
+    properties = {"INFERENCE_NUM_THREADS": threads, **Parameters.of(config).properties}
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", properties)
     of_thread = threading.local()

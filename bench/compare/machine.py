@@ -101,8 +101,9 @@ def _openvino_int8() -> float:
     """The product of a quantised model's layer: FP32 in and out, 8-bit inside."""
     import numpy as np
     import onnx
-    import openvino
     from onnx import TensorProto, helper, numpy_helper
+
+    from backends.openvino.runtime import openvino
 
     weights = np.random.default_rng(0).integers(-127, 127, (SIDE, SIDE)).astype(np.int8)
     constants = {
