@@ -73,6 +73,12 @@ class GraphEditor:
         """Whether a node laid down so far puts out ``name``."""
         return any(name in node.output for node in self._nodes)
 
+    def rename(self, name: str, to: str) -> None:
+        """Gives the tensor ``name`` of the nodes laid down so far another name."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [to if one == name else one for one in names]
+
     def finish(self) -> Any:
         """The rewritten model."""
         from onnx import helper

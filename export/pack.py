@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from bert_triton_client.contract import ATTENTION_MASK, ONNXRUNTIME, OPENVINO
 from export.fuse import CONTRIB_DOMAIN
 from export.graph import GraphEditor, attributes, has_subgraphs, inline_constants
@@ -101,7 +103,8 @@ class _Packing:
     """Lays the nodes of one model down again, those between the embeddings and the answer on packed rows.
 
     ``rows`` has the packed tensors: {name in the fused graph: name of the same, packed}, ``widths`` the
-    sizes of their last dimensions, where that had to be known.
+    sizes of their last dimensions, where that had to be known. ``lookups`` has the rows of the table that packed ids
+    are looked up in: {name of the ids: rows}.
     """
 
     def __init__(self, model: Any, engine: str) -> None:
@@ -114,6 +117,7 @@ class _Packing:
         self.used = self.outputs | {name for node in model.graph.node for name in node.input}
         self.rows: dict[str, str] = {}
         self.widths: dict[str, int] = {}
+        self.lookups: dict[str, int] = {}
 
     def possible(self) -> bool:
         """Whether there is fused attention to pack, and every fused attention is masked by columns."""
@@ -127,6 +131,8 @@ class _Packing:
         self.attention = Attention(self.layout, self.engine)
         for node in self.model.graph.node:
             self._lay_down(node)
+        if self.engine == OPENVINO:
+            self._refuse_rows()
         return self.editor.finish()
 
     def _lay_down(self, node: Any) -> None:
@@ -202,6 +208,7 @@ class _Packing:
 
     def _lookup(self, node: Any) -> None:
         ids, name = self._pack_ids(node.input[1]), self._name_rows(node.output[0])
+        self._note_lookup(ids, node.input[0])
         self.editor.add("Gather", [node.input[0], ids], [self.layout.from_lookup(name)], axis=0)
         self.layout.lay_lookup(name)
         self._give_outputs(node)
@@ -213,6 +220,10 @@ class _Packing:
         if len(node.input) > 8 and node.input[8]:
             positions = self._pack_ids(node.input[8])
         packed = [self._pack_ids(name) if name else "" for name in (ids, kinds)]
+        # Tables stand as ids do: of tokens, positions, types.
+        for looked_up, table in zip((packed[0], positions, packed[1]), tables, strict=False):
+            if looked_up:
+                self._note_lookup(looked_up, table)
         name = self._name_rows(node.output[0])
         self.editor.add(
             "EmbedLayerNormalization",
@@ -223,6 +234,23 @@ class _Packing:
         )
         self.layout.lay_lookup(name)
         self._give_outputs(node)
+
+    def _note_lookup(self, ids: str, table: str) -> None:
+        rows = self.editor.weight(table).shape[0]
+        self.lookups[ids] = min(rows, self.lookups.get(ids, rows))
+
+    def _refuse_rows(self) -> None:
+        """Answers NaN to each text that has an id outside its table, where OpenVINO looks up zeros and answers those.
+
+        ONNX Runtime refuses such a call by itself.
+        """
+        refused = self.layout.rows_outside(self.lookups)
+        nan = self.editor.constant("packing/nan", np.float32(np.nan))
+        for value in self.model.graph.output:
+            others = self.layout.numbers(*range(1, len(value.type.tensor_type.shape.dim)))
+            by_row = self.editor.add("Unsqueeze", [refused, others], [f"{value.name}/refused"])
+            self.editor.rename(value.name, f"{value.name}/computed")
+            self.editor.add("Where", [by_row, nan, f"{value.name}/computed"], [value.name])
 
     # Rows by themselves, and the first of each text
 

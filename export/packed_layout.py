@@ -6,7 +6,7 @@ Attention    attention over rows by sequence: one MultiHeadAttention, or plain o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class Layout:
         first: int64[batch_size], the token in each row's first column.
         shape: int64[2], batch size and sequence length.
         real: bool[batch_size, sequence_length], the mask.
+        kept: bool[batch_size, sequence_length], the places that are tokens here: the mask, and rows kept whole.
         wide_index: `index` with the columns that attention sees: for OpenVINO a multiple of 16, the last ones masked.
         wide_places: where each token stands among those.
         missing_columns: int64[1], how many columns attention sees beyond ``sequence_length``; "" for ONNX Runtime.
@@ -78,9 +79,9 @@ class Layout:
         add = editor.add
         self.real = add("Greater", [ATTENTION_MASK, self.number(0)], ["packing/real"])
         begins = add("Gather", [self.real, self.numbers(0)], ["packing/begins"], axis=1)
-        kept = add("Or", [self.real, add("Not", [begins], ["packing/whole"])], ["packing/kept"])
+        self.kept = add("Or", [self.real, add("Not", [begins], ["packing/whole"])], ["packing/kept"])
         self.shape = add("Shape", [ATTENTION_MASK], ["packing/shape"])
-        flat = add("Reshape", [kept, self.numbers(-1)], ["packing/kept_flat"])
+        flat = add("Reshape", [self.kept, self.numbers(-1)], ["packing/kept_flat"])
         ones = add("Cast", [flat], ["packing/ones"], to=7)  # int64
         counted = add("CumSum", [ones, self.number(0)], ["packing/counted"])
         before = add("Sub", [counted, self.number(1)], ["packing/index_flat"])
@@ -144,6 +145,29 @@ class Layout:
             flat = self.editor.add("Reshape", [full, self.numbers(-1)], [f"{name}/flat"])
             self.editor.add("Gather", [flat, self._row], [target], axis=0)
         return target
+
+    def rows_outside(self, lookups: Mapping[str, int]) -> str:
+        """bool[batch_size]: whether any token of a row has a number outside its table.
+
+        Args:
+            lookups: {name of packed numbers: rows of the table that they are looked up in}.
+        """
+        add = self.editor.add
+        outside = ""
+        for name, rows in lookups.items():
+            numbers = add("Cast", [name], [f"{name}/looked_up"], to=7)  # int64
+            below = add("Less", [numbers, self.number(0)], [f"{name}/below"])
+            beyond = add(
+                "Or", [below, add("Less", [self.number(rows - 1), numbers], [f"{name}/above"])], [f"{name}/outside"]
+            )
+            outside = add("Or", [outside, beyond], [f"{name}/outside_so_far"]) if outside else beyond
+        flat = add(
+            "Reshape", [add("Cast", [outside], ["packing/outside"], to=6), self.numbers(-1)], ["packing/outside_flat"]
+        )
+        by_place = add("Gather", [flat, self.index], ["packing/outside_by_place"], axis=0)
+        kept = add("Mul", [by_place, add("Cast", [self.kept], ["packing/kept_int32"], to=6)], ["packing/outside_kept"])
+        most = add("ReduceMax", [kept], ["packing/outside_of_row"], axes=[1], keepdims=0)
+        return add("Cast", [most], ["packing/refused"], to=9)  # bool
 
     def from_lookup(self, target: str) -> str:
         """The name for [1, tokens, ...] that `lay_lookup` makes ``target`` from."""

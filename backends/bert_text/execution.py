@@ -14,10 +14,6 @@ from .tensors import Int64Array, padded
 from .text_request import INTERNAL, Answer, Failure
 from .tokenise import Tokens
 
-# A graph that drops the padding loses little by some more of it, and an engine that prepares for every shape it meets
-# (OpenVINO keeps a few MB for each) meets fewer.
-PACKED_LENGTH_MULTIPLE = 8
-
 # The tensor model: (inputs, timeout in microseconds or 0) -> its output or why there is none.
 TensorModel = Callable[[dict[str, Int64Array], int], "npt.NDArray[Any] | Failure"]
 
@@ -39,10 +35,7 @@ class Executor:
     def inputs(self, rows: Sequence[Tokens]) -> dict[str, Int64Array]:
         """int64[batch_size, sequence_length] by name."""
         settings = self._settings
-        longest = max(map(len, rows))
-        if settings.packed:
-            longest = min(-(-longest // PACKED_LENGTH_MULTIPLE) * PACKED_LENGTH_MULTIPLE, settings.max_length)
-        return padded([row.ids for row in rows], settings.tensor_inputs, settings.pad_token_id, longest)
+        return padded([row.ids for row in rows], settings.tensor_inputs, settings.pad_token_id)
 
     def compute(self, rows: Sequence[Tokens], timeout_us: int = 0) -> list[Answer | Failure]:
         """One outcome for each of ``rows``.

@@ -15,22 +15,19 @@ TENSOR_INPUTS = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 Int64Array = npt.NDArray[np.int64]
 
 
-def padded(
-    rows: Sequence[Sequence[int]], names: Sequence[str], pad_token_id: int, length: int = 0
-) -> dict[str, Int64Array]:
-    """Pad ``rows`` on the right to the longest of them, or further.
+def padded(rows: Sequence[Sequence[int]], names: Sequence[str], pad_token_id: int) -> dict[str, Int64Array]:
+    """Pad ``rows`` on the right to the longest of them.
 
     Args:
         rows: token ids of each text; at least one row, none empty.
         names: which of `TENSOR_INPUTS` to build.
         pad_token_id: fills ``input_ids`` where a row is short.
-        length: the least sequence length.
 
     Returns:
         int64[batch_size, sequence_length] for each name. ``token_type_ids`` are all 0: one text a row.
     """
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    shape = (len(rows), max(length, int(lengths.max())))
+    shape = (len(rows), int(lengths.max()))
     real = np.arange(shape[1]) < lengths[:, None]
     arrays: dict[str, Int64Array] = {}
     if INPUT_IDS in names:

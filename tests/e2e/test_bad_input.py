@@ -139,11 +139,8 @@ def test_tensors_that_the_graph_cannot_compute_are_an_error_not_a_crash(wire: Wi
 
 
 @pytest.mark.parametrize("case", NOT_COMPUTABLE)
-def test_openvino_computes_such_tensors_all_the_same_and_nothing_else_suffers(wire: Wire, case: str) -> None:
-    good = {name: np.ones((1, 4), np.int64) for name in TENSORS}
-    before = wire.infer("sentiment_int8", good).as_numpy("logits").tolist()
-    wire.infer("sentiment_int8", NOT_COMPUTABLE[case])
-    assert wire.infer("sentiment_int8", good).as_numpy("logits").tolist() == before
+def test_openvino_answers_such_tensors_with_not_a_number(wire: Wire, case: str) -> None:
+    assert np.isnan(wire.infer("sentiment_int8", NOT_COMPUTABLE[case]).as_numpy("logits")).all()
     assert wire.ask([GOOD_TEXT]).labels == ["positive"]
 
 

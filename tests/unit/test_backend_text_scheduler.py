@@ -471,16 +471,6 @@ def test_the_queues_length_and_times_are_told(single: Bench) -> None:
     assert single.counts[metrics.REQUEST_US] > 4e6
 
 
-@pytest.mark.parametrize(
-    ("packed", "max_length", "length"), [("false", "16", 9), ("true", "16", 16), ("true", "12", 12)]
-)
-def test_lengths_are_rounded_up_where_padding_costs_nothing(packed: str, max_length: str, length: int) -> None:
-    bench = Bench(packed=packed, max_length=max_length)
-    assert_answers(*bench.run([b"w " * 7]))
-    assert bench.model.calls[0]["input_ids"].shape == (1, length)
-    bench.scheduler.close()
-
-
 TEXTS = st.one_of(
     st.lists(st.sampled_from(["a", "bb", "ccc", "unspeakable"]), max_size=18).map(
         lambda words: " ".join(words).encode()

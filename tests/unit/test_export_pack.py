@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bert_triton_client.contract import ONNXRUNTIME, OPENVINO
 from export.calibration import measure
+from export.engines import ENGINES as ENGINE_TABLE
 from export.evaluation import TokenisedTexts, onnx_session
 from export.fuse import count_fused, node_counts
 from export.graph import describe, inline_constants
@@ -204,6 +205,34 @@ def test_sizes_that_openvino_sees() -> None:
 def test_more_tokens_than_the_table_has(model: Any) -> None:
     mask = mask_of(*[LONGEST] * (TABLE_END // LONGEST + 1))
     assert tokens(pack(model, OPENVINO), mask) == mask.sum() > TABLE_END
+
+
+@pytest.fixture(scope="module")
+def openvino_classifier(model: Any) -> Any:
+    return ENGINE_TABLE[OPENVINO].open(pack(model, OPENVINO).SerializeToString(), "fp32", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("input_ids", VOCABULARY), ("input_ids", 10**9), ("input_ids", -1), ("token_type_ids", 2)]
+)
+def test_openvino_has_no_number_for_a_text_with_an_id_outside_its_table(
+    openvino_classifier: Any, name: str, value: int
+) -> None:
+    values = feed(mask_of(9, 4, 7))
+    good = openvino_classifier(values)
+    values[name][1, 6] = value  # where padding is, nobody reads it
+    np.testing.assert_array_equal(openvino_classifier(values), good)
+    values[name][1, 3] = value
+    found = openvino_classifier(values)
+    assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(found[[0, 2]], good[[0, 2]])
+
+
+def test_openvino_has_no_number_for_a_text_longer_than_the_model(openvino_classifier: Any) -> None:
+    assert np.isfinite(openvino_classifier(feed(mask_of(LONGEST, 3)))).all()
+    found = openvino_classifier(feed(mask_of(LONGEST + 1, 3)))
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()
 
 
 def test_attention_is_written_for_the_engine(model: Any) -> None:
