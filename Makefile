@@ -14,7 +14,7 @@ DEMO := build/demo
 DEMO_NAME := sentiment
 # The demo's configs are committed, so what depends on the machine is fixed here.
 DEMO_EXPORT := --model $(DEMO)/checkpoint --task text-classification --name $(DEMO_NAME) --precision fp32 fp16 int8 \
-	--calibration-data $(DEMO)/validation.csv --eval-data $(DEMO)/test.csv --intra-op-threads 2 --engine openvino --serve-precision int8
+	--calibration-data $(DEMO)/validation.csv --eval-data $(DEMO)/test.csv --intra-op-threads 1 --engine openvino --serve-precision int8
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -58,7 +58,7 @@ def compete(
     taking_part = _build(request, material, place)
     steps, opened = material.steps, taking_part.opened
     steps.say(f"timing {len(opened)} graphs in turn ({work.texts} texts of mixed lengths)")
-    timings = race(opened, work)
+    timings = race(opened, work, calls=request.options.instances_on("cpu"))
     opened.clear()  # each may hold several times the size of its file
     reports = {}
     for precision, variants in taking_part.variants.items():
@@ -82,7 +82,9 @@ def _build(request: ExportRequest, material: Material, place: Path) -> Field:
             material.steps.say(f"{precision}: building for {engine}")
             try:
                 variant = build(precision, engine, material, place / f"{precision}_{engine}.onnx")
-                found.opened[variant] = variant.classifier(material.threads)
+                found.opened[variant] = variant.classifier(
+                    request.options.cpu_threads, calls=request.options.instances_on("cpu")
+                )
             except QualityError as exc:
                 refused.append(exc)
             else:

@@ -46,9 +46,8 @@ class GraphEditor:
         from onnx import numpy_helper
 
         if name not in self._weights:
-            tensor = numpy_helper.from_array(np.asarray(value), name)
-            self._model.graph.initializer.append(tensor)
-            self._weights[name] = tensor
+            self._weights[name] = self._model.graph.initializer.add()
+            self._weights[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def replace(self, name: str, value: ArrayLike) -> None:

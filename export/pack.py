@@ -372,10 +372,10 @@ class _Packing:
         bias, hidden = self.editor.constant(attention_bias(output), value), value.size // 3
         if fused:
             width = self.editor.weight(node.input[1]).shape[0]
-            parts = self.attention.project(self._as_rows(node.input[0], width), node.input[1], bias, output)
+            parts = self.attention.project(self._as_rows(node.input[0], width), node.input[1], bias, node)
         else:
             rows = [self._as_rows(name, hidden) for name in node.input[:3]]
-            parts = self.attention.separate(rows, bias, output)
+            parts = self.attention.separate(rows, bias, node)
         context = self.attention.compute(node, parts, bias, hidden)
         self.layout.pack_rows(context, self._name_rows(output), hidden, wide=True)
         self._give_outputs(node)

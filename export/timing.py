@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,32 +77,33 @@ def workload(texts: TokenisedTexts, token_budget: int, *, seed: int = 0) -> Work
 
 
 def race(
-    contenders: Mapping[Contender, Classifier], work: Workload, *, budget_s: float = BUDGET_S
+    contenders: Mapping[Contender, Classifier], work: Workload, *, calls: int = 1, budget_s: float = BUDGET_S
 ) -> dict[Contender, Timing]:
     """Times every contender on ``work``, in turn.
 
     Args:
         contenders: classifiers, under whatever names the result should have.
         work: what to run.
+        calls: executions at once, as there are instances; the lone text is alone.
         budget_s: about how many seconds one contender may take; slow ones take more for `MIN_ROUNDS`.
     """
     batches: dict[Contender, list[float]] = {contender: [] for contender in contenders}
     lone: dict[Contender, list[float]] = {contender: [] for contender in contenders}
-    for classify in contenders.values():
-        _seconds(classify, (*work.executions, work.lone))
-    for _ in range(MAX_ROUNDS):
-        for contender, classify in contenders.items():
-            done = batches[contender]
-            if len(done) < MIN_ROUNDS or sum(done) < budget_s:
-                done.append(_seconds(classify, work.executions))
-                lone[contender].append(_seconds(classify, (work.lone,)))
+    with ThreadPoolExecutor(calls) as pool:
+        for classify in contenders.values():
+            _seconds(pool, classify, (*work.executions, work.lone))
+        for _ in range(MAX_ROUNDS):
+            for contender, classify in contenders.items():
+                done = batches[contender]
+                if len(done) < MIN_ROUNDS or sum(done) < budget_s:
+                    done.append(_seconds(pool, classify, work.executions))
+                    lone[contender].append(_seconds(pool, classify, (work.lone,)))
     return {contender: _timing(work.texts, batches[contender], lone[contender]) for contender in contenders}
 
 
-def _seconds(classify: Classifier, executions: tuple[Tensors, ...]) -> float:
+def _seconds(pool: Executor, classify: Classifier, executions: tuple[Tensors, ...]) -> float:
     start = time.perf_counter()
-    for tensors in executions:
-        classify(tensors)
+    list(pool.map(classify, executions))
     return time.perf_counter() - start
 
 

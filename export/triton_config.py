@@ -68,7 +68,7 @@ def tensor_configs(  # noqa: PLR0917 six nouns, each of another type or meaning
     able = contract.ENGINES[precision]
     require(engine in able, "--engine", engine, f"{' or '.join(able)} for {precision}")
     row = contract.TASKS[task]
-    settings = engines.parameters(engine, precision, options.cpu_threads, options.instances)
+    settings = engines.parameters(engine, precision, options.cpu_threads, options.instances_on("cpu"))
 
     def config(hardware: str) -> ModelConfig:
         on_gpu = hardware == "gpu"
@@ -84,7 +84,7 @@ def tensor_configs(  # noqa: PLR0917 six nouns, each of another type or meaning
             default_model_filename=contract.MODEL_FILE,
             input=tuple(Tensor(tensor, "TYPE_INT64", (*batch, -1)) for tensor in inputs),
             output=(Tensor(row.tensor_output, "TYPE_FP32", (*batch, *_dims(row.tensor_output_dims, labels))),),
-            instance_group=ModelInstanceGroup(options.instances, "KIND_GPU" if on_gpu else "KIND_CPU"),
+            instance_group=ModelInstanceGroup(options.instances_on(hardware), "KIND_GPU" if on_gpu else "KIND_CPU"),
             dynamic_batching=ModelDynamicBatching() if batches else None,
             latest_versions=TENSOR_VERSIONS,
             parameters=() if on_gpu else tuple(settings.items()),
@@ -140,7 +140,7 @@ def text_configs(  # noqa: PLR0917 likewise
             contract.PARAM_MAX_TEXT_BYTES: options.max_text_bytes,
             contract.PARAM_MAX_TOKENS: options.tokens_per_call(hardware),
             contract.PARAM_PACKED: "true" if served[hardware] in packed else "false",
-            contract.PARAM_CALLS_IN_FLIGHT: options.instances + 1,
+            contract.PARAM_CALLS_IN_FLIGHT: options.instances_on(hardware) + 1,
             contract.PARAM_MAX_QUEUE_SIZE: options.max_queue_size,
             contract.PARAM_QUEUE_TIMEOUT_MS: options.queue_timeout_ms,
             contract.PARAM_CACHE_SIZE: options.cache_size,

@@ -64,7 +64,7 @@ def test_the_demo_text_model(demo_server: TritonServer, protocol: str) -> None:
     target = look(demo_server, "sentiment", protocol)
     assert (target.kind, target.version, target.triton_version) == ("text", "1", "2.51.0")
     assert (target.precision, target.tensor_model, target.max_batch_size) == ("int8", "sentiment_int8", 64)
-    assert target.instances.startswith("1 x KIND_CPU; sentiment_int8: 1 x KIND_CPU, ")
+    assert target.instances.startswith("1 x KIND_CPU; sentiment_int8: 2 x KIND_CPU, ")
     assert target.instances.endswith(("threads", "thread"))
     assert target.batching.startswith("dynamic, no queue delay, max_batch_size 64")
     assert target.cache == "text cache of 10000"

@@ -139,7 +139,9 @@ def test_generated_configs_load_and_say_in_triton_what_they_say_on_disk(
         assert "default_queue_policy" not in config["dynamic_batching"]
         assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 0
         assert config["max_batch_size"] == written.max_batch_size
-        assert [(group["kind"], group["count"]) for group in config["instance_group"]] == [("KIND_CPU", 1)]
+        assert [(group["kind"], group["count"]) for group in config["instance_group"]] == [
+            ("KIND_CPU", written.instance_group[0].count)
+        ]
         assert config["version_policy"]["latest"]["num_versions"] == written.version_policy.latest.num_versions
         assert {name: value["string_value"] for name, value in config["parameters"].items()} == {
             name: value.string_value for name, value in written.parameters.items()

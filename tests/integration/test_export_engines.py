@@ -18,6 +18,7 @@ from export.pipeline import ExportRequest, run
 from export.precisions import Variant
 from export.progress import Steps
 from export.report import render
+from export.serving import ServingOptions
 from export.timing import Timing
 from export.triton_config import parse
 from tests.integration import tiny_models
@@ -42,7 +43,8 @@ def request(repository: Path, **changes: Any) -> ExportRequest:
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if OpenVINO were twice as fast as ONNX Runtime, and int8 ten times as fast as anything else."""
 
-    def race(variants: Mapping[Variant, object], _: object) -> dict[Variant, Timing]:
+    def race(variants: Mapping[Variant, object], _: object, *, calls: int) -> dict[Variant, Timing]:
+        assert calls == ServingOptions().instances_on("cpu")
         found = {}
         for variant in variants:
             speed = 100.0 * (2 if variant.engine == OPENVINO else 1) * (10 if variant.precision == "int8" else 1)

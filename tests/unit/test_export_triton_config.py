@@ -29,7 +29,7 @@ from export.triton_messages import (
 FILES = {"config.pbtxt", "configs/cpu.pbtxt", "configs/gpu.pbtxt"}
 THREE = contract.TENSOR_INPUTS
 LABELS = ["negative", "neutral", "positive"]
-DEFAULTS = ServingOptions()
+DEFAULTS = ServingOptions(instances=1)  # whose own default depends on the machine
 
 
 def tensor(precision: str = "int8", engine: str = "onnxruntime", **options: Any) -> dict[str, str]:
@@ -39,7 +39,7 @@ def tensor(precision: str = "int8", engine: str = "onnxruntime", **options: Any)
         task="text-classification",
         inputs=THREE,
         labels=LABELS,
-        options=ServingOptions(**options),
+        options=ServingOptions(**{"instances": 1, **options}),
         engine=engine,
     )
 
@@ -249,6 +249,18 @@ def test_triton_keeps_no_queue_policy() -> None:
 
 def test_tensor_models_hold_no_request_back_and_refuse_none() -> None:
     assert tensor(max_queue_delay_us=900, max_queue_size=3, queue_timeout_ms=5) == tensor()
+
+
+@pytest.mark.parametrize(("cores", "instances", "threads"), [(1, 1, 1), (2, 2, 1), (3, 2, 1), (16, 2, 8)])
+def test_two_instances_share_the_cores_by_default(
+    cores: int, instances: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "available_cores", lambda: cores)
+    options = ServingOptions()
+    assert (options.instances_on("cpu"), options.cpu_threads, options.instances_on("gpu")) == (instances, threads, 1)
+    files = text(options)
+    called = {name: parameters(parse(files[f"configs/{name}.pbtxt"]))["calls_in_flight"] for name in ("cpu", "gpu")}
+    assert called == {"cpu": str(instances + 1), "gpu": "2"}
 
 
 @pytest.mark.parametrize("instances", [1, 2, 1000])
