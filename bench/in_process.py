@@ -1,14 +1,15 @@
 """The same ONNX model without a server: tokenise, run, decode. What a server is measured against.
 
 It runs what a model repository holds with the settings that are written there: the engine is the one that
-config.pbtxt names, with its threads and its properties.
+config.pbtxt names, with its instances, its threads and its properties.
 """
 
 from __future__ import annotations
 
 import json
-import threading
+import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class InProcessModel:
     Attributes:
         tensor_model: the name of the tensor model.
         engine: what runs it.
+        instances: how many executions it computes at once.
     """
 
     def __init__(self, repository: Path, name: str, precision: str | None, threads: int) -> None:
@@ -53,21 +55,38 @@ class InProcessModel:
         self._inputs = [tensor.name for tensor in config.input]
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         path = newest_version(repository, self.tensor_model) / config.default_model_filename
-        self._run = _ENGINES[self.engine](path, parameters, threads)
+        self.instances = max(1, sum(group.count for group in config.instance_group))
+        self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        for run in _ENGINES[self.engine](path, parameters, threads, self.instances):
+            self._free.put(run)
 
     def classify(self, text: str) -> str:
         """The label of ``text``."""
         return self.classify_all([text], one_text)[0]
 
     def classify_all(self, texts: Sequence[str], layout: Layout) -> list[str]:
-        """The labels of all texts, in their order; executions as ``layout`` has them, one after another."""
+        """The labels of all texts, in their order; executions as ``layout`` has them, as many at once as instances."""
         encodings = self._tokenizer.encode_batch(list(texts))
+        groups = list(layout([len(encoding.ids) for encoding in encodings]))
+        executions = [[encodings[position] for position in group] for group in groups]
+        if self.instances == 1 or len(groups) == 1:
+            answers = list(map(self._execute, executions))
+        else:
+            with ThreadPoolExecutor(self.instances) as pool:
+                answers = list(pool.map(self._execute, executions))
         labels = [""] * len(texts)
-        for group in layout([len(encoding.ids) for encoding in encodings]):
-            logits = self._run(self._padded([encodings[position] for position in group]))
+        for group, logits in zip(groups, answers, strict=True):
             for position, row in zip(group, logits, strict=True):
                 labels[position] = str(self._labels[int(np.argmax(row))])
         return labels
+
+    def _execute(self, encodings: Sequence[Any]) -> npt.NDArray[np.float32]:
+        """Logits, by the first instance that is free."""
+        run = self._free.get()
+        try:
+            return run(self._padded(encodings))
+        finally:
+            self._free.put(run)
 
     def _padded(self, encodings: Sequence[Any]) -> Tensors:
         """Tensors int64[batch_size, longest]; where the graph packs, it drops the padding itself."""
@@ -109,23 +128,22 @@ def sorted_budget(tokens: Sequence[int], budget: int = 512) -> Iterator[list[int
         yield group
 
 
-def _onnxruntime(path: Path, parameters: Mapping[str, str], threads: int) -> Run:
+def _onnxruntime(path: Path, parameters: Mapping[str, str], threads: int, instances: int) -> list[Run]:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", threads))
     options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", "1"))
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(tensors: Tensors) -> npt.NDArray[np.float32]:
-        (logits,) = session.run(["logits"], dict(tensors))
-        return np.asarray(logits)
+    def instance() -> Run:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda tensors: np.asarray(session.run(["logits"], dict(tensors))[0])
 
-    return run
+    return [instance() for _ in range(instances)]
 
 
-def _openvino(path: Path, parameters: Mapping[str, str], threads: int) -> Run:
+def _openvino(path: Path, parameters: Mapping[str, str], threads: int, instances: int) -> list[Run]:
     from backends.openvino.parameters import Parameters
     from backends.openvino.runtime import openvino
 
@@ -133,17 +151,15 @@ def _openvino(path: Path, parameters: Mapping[str, str], threads: int) -> Run:
     properties = {"INFERENCE_NUM_THREADS": threads, **Parameters.of(config).properties}
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", properties)
-    of_thread = threading.local()
 
-    def run(tensors: Tensors) -> npt.NDArray[np.float32]:
-        if not hasattr(of_thread, "request"):
-            of_thread.request = compiled.create_infer_request()
-        return np.array(of_thread.request.infer(dict(tensors))["logits"])
+    def instance() -> Run:
+        request = compiled.create_infer_request()
+        return lambda tensors: np.array(request.infer(dict(tensors))["logits"])
 
-    return run
+    return [instance() for _ in range(instances)]
 
 
-_ENGINES: dict[str, Callable[[Path, Mapping[str, str], int], Run]] = {
+_ENGINES: dict[str, Callable[[Path, Mapping[str, str], int, int], list[Run]]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
 }
