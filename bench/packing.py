@@ -189,11 +189,12 @@ def main() -> None:
     threads = len(os.sched_getaffinity(0))
     name = MODELS[options.model].text_model
     rows: list[Row] = []
+    # The same exports as bench.compare's, so that they are made once.
+    repository = exported(options.model, ("fp32", "int8"), engine="onnxruntime", packing=False, serve="fp32")
     for precision in options.precision:
-        repository = exported(options.model, (precision,), engine="onnxruntime", packing=False)
         graphs = {padded_name(precision): InProcessModel(repository, name, precision, threads)}
         for engine in ENGINES[precision]:
-            packed = exported(options.model, (precision,), engine=engine)
+            packed = exported(options.model, (precision,), engine=engine, serve=precision)
             graphs[f"packed, {engine}, {precision}"] = InProcessModel(packed, name, precision, threads)
         words = words_of(repository, name)
         texts = {mixed: texts_of(words, options.texts, mixed=mixed) for mixed in (True, False)}
