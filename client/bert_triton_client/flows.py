@@ -11,6 +11,7 @@ between the steps is here, once: retries, deadlines, splitting, who gets which e
 from __future__ import annotations
 
 import enum
+import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 OnError = Literal["raise", "return"]
-_CANARY_TEXT = b"ready"
 # A canary that takes longer than this is tried again: the model may just have been reloaded.
 _CANARY_TIMEOUT_S = 10.0
 _POLL_PAUSE_S = 0.1
@@ -383,14 +383,19 @@ class Flows:
 
 
 def canary_request(info: ModelInfo) -> wire.InferRequest:
-    """The smallest valid inference of a model: one row, any open dimension 1, a word or ones."""
+    """The smallest valid inference of a model: one row, any open dimension 1, ones or a short text.
+
+    The text is a new one each time: one that the model has answered before would come from its cache, and say nothing
+    about the process that computes.
+    """
     import numpy as np
 
+    text = f"ready {random.randrange(10**6)}".encode()
     tensors = []
     for tensor in info.inputs:
         shape = ((1,) if info.max_batch_size else ()) + tuple(abs(dim) for dim in tensor.dims)
         if tensor.datatype == "BYTES":
-            array: np.ndarray[Any, Any] = np.full(shape, _CANARY_TEXT, dtype=object)
+            array: np.ndarray[Any, Any] = np.full(shape, text, dtype=object)
         else:
             array = np.ones(shape, dtype=wire.numpy_dtype(tensor.datatype))
         tensors.append(wire.encode_array(tensor.name, array))
