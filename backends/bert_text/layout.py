@@ -17,9 +17,11 @@ import numpy as np
 # with it.
 CALL_SHARE_OF_BUDGET = 1 / 22
 
-# What a row costs that is padded to s tokens, in a graph that drops the padding: its attention, s x s pairs of tokens.
-# In units of what a token costs in all other layers. BERT-base INT8 in OpenVINO: 8 texts of 32 tokens took 1.1, 2.7 and
-# 6.5 times their time when padded to 128, 256 and 512: a pair is 1/1200 to 1/1500 of a token.
+# What a row costs that is padded to s tokens, in a graph that drops the padding: it is laid out, gathered and transposed
+# around attention, which has s x s pairs of tokens. In units of what a token costs in all other layers. BERT-base INT8 in
+# OpenVINO: 8 texts of 32 tokens took 1.4, 1.6, 2.0 and 3.0 times their time when padded to 64, 96, 128 and 256, 16 of 16
+# tokens 1.1 and 1.5 times when padded to 32 and 64: a padded place is 0.1 to 0.4 of a token.
+TOKENS_PER_PADDED_PLACE = 0.25
 TOKENS_PER_ATTENTION_PAIR = 1 / 1500
 
 # A graph that drops the padding still lays rows out padded around attention: that memory is bounded as well.
@@ -52,7 +54,7 @@ class Budget:
     def row_costs(self, lengths: Sequence[int]) -> np.ndarray:
         """float64[texts]: what a row costs when it is padded to each of ``lengths``, in tokens."""
         padded = np.asarray(lengths, dtype=np.float64)
-        return padded * padded * TOKENS_PER_ATTENTION_PAIR if self.packed else padded
+        return padded * (TOKENS_PER_PADDED_PLACE + padded * TOKENS_PER_ATTENTION_PAIR) if self.packed else padded
 
     @property
     def call_cost(self) -> float:
