@@ -17,10 +17,10 @@ import numpy as np
 # with it.
 CALL_SHARE_OF_BUDGET = 1 / 22
 
-# What a row costs that is padded to s tokens, in a graph that drops the padding: it is laid out, gathered and transposed
-# around attention, which has s x s pairs of tokens. In units of what a token costs in all other layers. BERT-base INT8 in
-# OpenVINO: 8 texts of 32 tokens took 1.4, 1.6, 2.0 and 3.0 times their time when padded to 64, 96, 128 and 256, 16 of 16
-# tokens 1.1 and 1.5 times when padded to 32 and 64: a padded place is 0.1 to 0.4 of a token.
+# What a row costs that is padded to s tokens, in a graph that drops the padding: it is laid out, gathered and
+# transposed around attention, which has s x s pairs of tokens. In units of what a token costs in all other layers.
+# BERT-base INT8 in OpenVINO: 8 texts of 32 tokens took 1.4, 1.6, 2.0 and 3.0 times their time when padded to 64, 96,
+# 128 and 256, 16 of 16 tokens 1.1 and 1.5 times when padded to 32 and 64: a place is 0.1 to 0.4 of a token.
 TOKENS_PER_PADDED_PLACE = 0.25
 TOKENS_PER_ATTENTION_PAIR = 1 / 1500
 
