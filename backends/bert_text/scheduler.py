@@ -17,6 +17,7 @@ from .cache import digest
 from .decode import Decoder
 from .execution import Executor, TensorModel
 from .layout import Budget
+from .metrics import Tally
 from .settings import Settings
 from .text_queue import Text, TextQueue
 from .text_request import CANCELLED, INTERNAL, INVALID_ARG, Answer, Failure, TextRequest
@@ -25,7 +26,7 @@ from .tokenise import Tokeniser, Tokens
 
 # Asking Triton whether a request was cancelled is a round trip; only what has waited this long is worth one.
 ASK_CANCELLED_AFTER_S = 0.25
-GONE = Failure(CANCELLED, "the request was cancelled")
+GONE = Failure(CANCELLED, "the request was cancelled", outcome="cancelled")
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -38,8 +39,8 @@ class Scheduler:
         tokeniser: texts to tokens, called from several threads.
         decoder: logits to values.
         tensor_model: is called from several threads.
-        count: adds to a metric: name, amount, reason.
-        gauge: sets a metric: name, value.
+        add: adds to the metrics; called once for what arrived together, and once an execution.
+        watch: takes the name of a gauge and where to read it.
         log: takes a line for the server's log.
     """
 
@@ -50,18 +51,19 @@ class Scheduler:
         decoder: Decoder,
         tensor_model: TensorModel,
         *,
-        count: Callable[..., None],
-        gauge: Callable[[str, int], None],
+        add: Callable[[metrics.Counts], None],
+        watch: Callable[[str, Callable[[], int]], None],
         log: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._tokeniser = tokeniser
         self._executor = Executor(settings, decoder, tensor_model)
-        self._count = count
-        self._gauge = gauge
+        self._add = add
         self._log = log
         budget = Budget(settings.max_tokens, settings.max_batch_size, settings.packed)
         self._queue = TextQueue(budget, settings.cache_size, settings.max_queue_size)
+        watch(metrics.WAITING_TEXTS, lambda: self._queue.waiting)
+        watch(metrics.CACHE_ENTRIES, lambda: self._queue.cached)
         self._threads = [
             threading.Thread(target=self._serve, name=f"bert_text call {number}", daemon=True)
             for number in range(settings.calls_in_flight)
@@ -76,30 +78,32 @@ class Scheduler:
             Those that are settled by that (cached, refused, without texts), which are the caller's to answer. All
             others are answered through their ``respond``, maybe before this returns.
         """
-        self._count(metrics.TEXTS, sum(len(request.texts) for request in requests))
-        read = [(request, self._read(request)) for request in requests]
+        tally = Tally()
+        tally.count(metrics.TEXTS, sum(len(request.texts) for request in requests))
+        read = [(request, self._read(request, tally)) for request in requests]
         refused = [request for request, _ in read if request.failure is not None]
         settled, hits = self._queue.add((request, pairs) for request, pairs in read if request.failure is None)
         if self._settings.cache_size:
-            self._count(metrics.CACHE_HITS, hits)
-        self._count_settled(settled)
-        self._gauge(metrics.WAITING_TEXTS, self._queue.waiting)
-        return refused + settled
+            tally.count(metrics.CACHE_HITS, hits)
+        settled = refused + settled
+        _count_settled(settled, tally)
+        self._add(tally)
+        return settled
 
     def close(self) -> None:
         """Fail what waits, end the threads."""
-        self._respond(self._queue.close())
+        self._respond(self._queue.close(), Tally())
         for thread in self._threads:
             thread.join(CLOSE_TIMEOUT_S)
 
-    def _read(self, request: TextRequest) -> list[tuple[bytes, str]]:
+    def _read(self, request: TextRequest, tally: Tally) -> list[tuple[bytes, str]]:
         """Digest and string of each text; fails the request at its first bad one."""
         read = []
         for index, raw in enumerate(request.texts):
             decoded = texts.read(raw, self._settings.max_text_bytes)
             if isinstance(decoded, BadText):
-                self._count(metrics.REJECTED, 1, decoded.reason)
-                request.fail(Failure(INVALID_ARG, decoded.message, of_text=True).at(index))
+                tally.count(metrics.REJECTED, 1, decoded.reason)
+                request.fail(_invalid(decoded).at(index))
                 break
             read.append((digest(raw), decoded))
         return read
@@ -107,7 +111,7 @@ class Scheduler:
     def _serve(self) -> None:
         """What each thread does until the queue is closed."""
         while (work := self._queue.take()) is not None:
-            self._respond(work.settled)
+            self._respond(work.settled, Tally())
             if work.to_read:
                 self._tokenise(work.to_read)
             elif work.to_compute:
@@ -119,12 +123,13 @@ class Scheduler:
             if isinstance(tokens, Tokens):
                 text.tokens = tokens
                 continue
+            tally = Tally()
             if isinstance(tokens, BadText):
-                settled = self._queue.finish([(text, Failure(INVALID_ARG, tokens.message, of_text=True))])
-                self._count(metrics.REJECTED, len(settled), tokens.reason)
+                settled = self._queue.finish([(text, _invalid(tokens))])
+                tally.count(metrics.REJECTED, len(settled), tokens.reason)
             else:
                 settled = self._queue.finish([(text, tokens)])
-            self._respond(settled)
+            self._respond(settled, tally)
         self._queue.read(waiting)
 
     def _encode(self, decoded: Sequence[str]) -> list[Tokens | BadText | Failure]:
@@ -139,19 +144,24 @@ class Scheduler:
     def _compute(self, group: Sequence[Text]) -> None:
         """One execution."""
         started_s = time.monotonic()
-        self._respond(self._queue.fail(self._cancelled(group, started_s), GONE))
+        self._respond(self._queue.fail(self._cancelled(group, started_s), GONE), Tally())
         group = self._queue.wanted(group)
         if not group:
             return
         rows = [text.tokens for text in group if text.tokens is not None]
-        self._count_execution(group, rows, started_s)
+        called_s = time.monotonic()
         try:
             outcomes = self._executor.compute(rows, _timeout_us(group))
         except BaseException as error:  # noqa: BLE001 -- the thread must live, and its requests must hear of it
             outcomes = [self._unexpected(error)] * len(group)
+        tally = Tally()
+        tally.count(metrics.COMPUTE_US, int((time.monotonic() - called_s) * 1e6))
+        tally.count(metrics.QUEUE_US, sum(int((started_s - text.arrived_s) * 1e6) for text in group))
+        _count_execution(rows, tally)
         settled = self._queue.finish(zip(group, outcomes, strict=True))
-        self._count_cache(group, outcomes)
-        self._respond(settled)
+        if self._settings.cache_size:
+            _count_cache(group, outcomes, tally)
+        self._respond(settled, tally)
 
     def _cancelled(self, group: Sequence[Text], now_s: float) -> list[TextRequest]:
         """Requests of an execution that nobody waits for any more."""
@@ -166,8 +176,11 @@ class Scheduler:
         self._log(f"{self._settings.model}: {type(error).__name__}: {error}")
         return Failure(INTERNAL, f"the text could not be answered: {type(error).__name__}: {error}", of_text=True)
 
-    def _respond(self, settled: Sequence[TextRequest]) -> None:
-        self._count_settled(settled)
+    def _respond(self, settled: Sequence[TextRequest], tally: Tally) -> None:
+        """Answer requests; counts them, with what was counted before."""
+        _count_settled(settled, tally)
+        if tally:
+            self._add(tally)
         for request in settled:
             self._send(request)
 
@@ -177,29 +190,34 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 -- others wait for theirs
             self._log(f"{self._settings.model}: an answer was not sent: {type(error).__name__}: {error}")
 
-    def _count_settled(self, settled: Sequence[TextRequest]) -> None:
-        now_s = time.monotonic()
-        answered = [request for request in settled if request.failure is None]
-        self._count(metrics.TRUNCATED, sum(request.truncated for request in answered))
-        self._count(metrics.REQUEST_US, sum(int((now_s - request.received_s) * 1e6) for request in answered))
 
-    def _count_execution(self, group: Sequence[Text], rows: Sequence[Tokens], started_s: float) -> None:
-        tokens = sum(map(len, rows))
-        self._count(metrics.EXECUTIONS)
-        self._count(metrics.EXECUTED_TEXTS, len(rows))
-        self._count(metrics.TOKENS, tokens)
-        self._count(metrics.PADDING_TOKENS, len(rows) * max(map(len, rows)) - tokens)
-        self._count(metrics.QUEUE_US, sum(int((started_s - text.arrived_s) * 1e6) for text in group))
-        self._gauge(metrics.WAITING_TEXTS, self._queue.waiting)
+def _invalid(bad: BadText) -> Failure:
+    return Failure(INVALID_ARG, bad.message, of_text=True, outcome="invalid")
 
-    def _count_cache(self, group: Sequence[Text], outcomes: Sequence[Answer | Failure]) -> None:
-        if self._settings.cache_size == 0:
-            return
-        answered = [text for text, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, Answer)]
-        waited = [len(text.places) for text in answered]
-        self._count(metrics.CACHE_MISSES, len(waited))
-        self._count(metrics.CACHE_HITS, sum(waited) - len(waited))
-        self._gauge(metrics.CACHE_ENTRIES, self._queue.cached)
+
+def _count_settled(settled: Sequence[TextRequest], tally: Tally) -> None:
+    now_s = time.monotonic()
+    for request in settled:
+        if request.failure is None:
+            tally.answered(int((now_s - request.received_s) * 1e6))
+            if truncated := request.truncated:
+                tally.count(metrics.TRUNCATED, truncated)
+        else:
+            tally.count(metrics.REQUESTS, 1, request.failure.outcome)
+
+
+def _count_execution(rows: Sequence[Tokens], tally: Tally) -> None:
+    tokens = sum(map(len, rows))
+    tally.count(metrics.EXECUTIONS, 1)
+    tally.count(metrics.EXECUTED_TEXTS, len(rows))
+    tally.count(metrics.TOKENS, tokens)
+    tally.count(metrics.PADDING_TOKENS, len(rows) * max(map(len, rows)) - tokens)
+
+
+def _count_cache(group: Sequence[Text], outcomes: Sequence[Answer | Failure], tally: Tally) -> None:
+    waited = [len(text.places) for text, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, Answer)]
+    tally.count(metrics.CACHE_MISSES, len(waited))
+    tally.count(metrics.CACHE_HITS, sum(waited) - len(waited))
 
 
 def _timeout_us(group: Sequence[Text]) -> int:

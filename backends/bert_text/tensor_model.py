@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -10,18 +11,18 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from .tensors import Int64Array
-from .text_request import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure
+from .text_request import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure, Outcome
+from .tracing import Call
 
 # Triton 2.51 gives an inner error its text and loses its code (every code reads INTERNAL), so the code is read
 # from the text: queue full, queue time-out, a server that is ending, and a model that is not loaded (yet).
 NOT_LOADED_MESSAGES = ("is not ready", "unknown model")
 STOPPING_MESSAGES = ("server not ready", "server is stopping")
-UNAVAILABLE_MESSAGES = (
-    "exceeds maximum queue size",
-    "request timeout expired",
-    *STOPPING_MESSAGES,
-    *NOT_LOADED_MESSAGES,
-)
+UNAVAILABLE_OUTCOMES: dict[str, Outcome] = {
+    "exceeds maximum queue size": "queue_full",
+    "request timeout expired": "timed_out",
+    **dict.fromkeys((*STOPPING_MESSAGES, *NOT_LOADED_MESSAGES), "failed"),
+}
 
 # When a running server loads a new version of both models, the text model can be ready a moment before its tensor
 # model: so long after its own load it waits for it. (Not while loading: Triton crashes at start if asked then.)
@@ -31,17 +32,16 @@ READY_POLL_S = 0.05
 
 def failure_of(error: Any, model: str) -> Failure:
     """The failure an inner error means for the caller of the text model."""
-    message = error.message()
+    message = f"{model}: {error.message()}"
     if error.code() == pb_utils.TritonError.CANCELLED:
-        code = CANCELLED
-    elif error.code() == pb_utils.TritonError.UNAVAILABLE or any(
-        words in message.lower() for words in UNAVAILABLE_MESSAGES
-    ):
-        code = UNAVAILABLE
-    else:
-        # Not the caller's fault whatever the code: this backend built the tensors.
-        code = INTERNAL
-    return Failure(code, f"{model}: {message}")
+        return Failure(CANCELLED, message, outcome="cancelled")
+    for words, outcome in UNAVAILABLE_OUTCOMES.items():
+        if words in error.message().lower():
+            return Failure(UNAVAILABLE, message, outcome=outcome)
+    if error.code() == pb_utils.TritonError.UNAVAILABLE:
+        return Failure(UNAVAILABLE, message)
+    # Not the caller's fault whatever the code: this backend built the tensors.
+    return Failure(INTERNAL, message)
 
 
 def is_not_loaded(error: Any) -> bool:
@@ -63,6 +63,7 @@ class TensorModel:
         self._version = version
         self._output = output
         self._wait_until_s = time.monotonic() + READY_TIMEOUT_S
+        self._last = threading.local()
         # A model on a GPU would otherwise answer in GPU memory, which numpy cannot read.
         self._memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU)
 
@@ -81,17 +82,33 @@ class TensorModel:
             timeout=timeout_us,
             preferred_memory=self._memory,
         )
-        response = request.exec()
-        wait_until_s = min(self._wait_until_s, time.monotonic() + (timeout_us / 1e6 or READY_TIMEOUT_S))
-        while response.has_error() and is_not_loaded(response.error()) and time.monotonic() < wait_until_s:
-            time.sleep(READY_POLL_S)
-            response = request.exec()
+        started_ns = time.time_ns()
+        response = self._exec(request, timeout_us)
+        self._last.call = Call(self._model, self._version, _rows(inputs), started_ns, time.time_ns())
         if response.has_error():
             return failure_of(response.error(), self._model)
         output = pb_utils.get_output_tensor_by_name(response, self._output)
         if output is None:
             return Failure(INTERNAL, f"{self._model} answered without {self._output}")
         return np.array(output.as_numpy())  # a copy: the response's memory goes back to Triton
+
+    @property
+    def last_call(self) -> Call | None:
+        """The last call that the running thread made; None if it made none."""
+        return getattr(self._last, "call", None)
+
+    def _exec(self, request: Any, timeout_us: int) -> Any:
+        """Triton's response; waits for a model that is not there yet."""
+        response = request.exec()
+        wait_until_s = min(self._wait_until_s, time.monotonic() + (timeout_us / 1e6 or READY_TIMEOUT_S))
+        while response.has_error() and is_not_loaded(response.error()) and time.monotonic() < wait_until_s:
+            time.sleep(READY_POLL_S)
+            response = request.exec()
+        return response
+
+
+def _rows(inputs: dict[str, Int64Array]) -> int:
+    return max(map(len, inputs.values()), default=0)
 
 
 def triton_error(failure: Failure) -> Any:

@@ -28,7 +28,7 @@ BUDGETS_AHEAD = 2
 # To guess how many tokens a text has before it is tokenised. English has 4 to 5 bytes a token.
 BYTES_PER_TOKEN = 4
 
-LATE = Failure(UNAVAILABLE, "the request's timeout passed before its texts were computed")
+LATE = Failure(UNAVAILABLE, "the request's timeout passed before its texts were computed", outcome="timed_out")
 CLOSED = Failure(UNAVAILABLE, "the model is being unloaded")
 
 
@@ -260,4 +260,5 @@ def _full(waiting: int, max_queue_size: int) -> Failure:
     return Failure(
         UNAVAILABLE,
         f"{waiting} texts wait already, of at most {max_queue_size} (max_queue_size); try again later",
+        outcome="queue_full",
     )

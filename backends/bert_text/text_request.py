@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,6 +20,11 @@ UNAVAILABLE = "UNAVAILABLE"
 INTERNAL = "INTERNAL"
 CANCELLED = "CANCELLED"
 
+# What became of a request, as the label of the metric bert_text_requests_total. "invalid" and "cancelled" are the
+# caller's doing; the last three reach callers as errors of the server (HTTP 503 and 500).
+Outcome = Literal["answered", "invalid", "cancelled", "queue_full", "timed_out", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -28,11 +34,13 @@ class Failure:
         code: the name of a Triton error code.
         message: for the caller.
         of_text: whether it is about one text, whose index in the request belongs before the message.
+        outcome: what it is counted as.
     """
 
     code: str
     message: str
     of_text: bool = False
+    outcome: Outcome = "failed"
 
     def at(self, index: int) -> Failure:
         """For the request in which the text stands at ``index``."""

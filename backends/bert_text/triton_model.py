@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .settings import Settings
 from .tensor_model import TensorModel, triton_error
 from .text_request import TextRequest
 from .tokenise import Tokeniser
+from .tracing import Parent, spans, tracer
 from .version_folder import check_tensors, read_labels, tensors, tokenizer_path
 
 
@@ -66,14 +68,15 @@ class TritonPythonModel:
         self._decoder = Decoder(settings.task, labels, settings.activation)
         self._metrics = Metrics(pb_utils, {"model": args["model_name"], "version": args["model_version"]})
         # Version N of the text model calls version N of the tensor model: an answer never mixes two exports.
-        tensor_model = TensorModel(settings.tensor_model, int(args["model_version"]), settings.tensor_output)
+        self._tensor_model = TensorModel(settings.tensor_model, int(args["model_version"]), settings.tensor_output)
+        self._tracer = tracer(pb_utils.Logger.log_error)
         self._scheduler = Scheduler(
             settings,
             tokeniser,
             self._decoder,
-            tensor_model,
-            count=self._metrics.count,
-            gauge=self._metrics.set,
+            self._tensor_model,
+            add=self._metrics.add,
+            watch=self._metrics.watch,
             log=pb_utils.Logger.log_error,
         )
 
@@ -91,6 +94,8 @@ class TritonPythonModel:
         """
         self._scheduler.close()
         self._metrics.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def _text_request(self, request: Any, received_s: float) -> TextRequest:
         """The texts and the deadline of a Triton request, and the way back."""
@@ -103,8 +108,24 @@ class TritonPythonModel:
             received_s=received_s,
             deadline_s=received_s + timeout_s if timeout_s else None,
             is_cancelled=reply.is_cancelled,
-            respond=lambda settled: reply.send(self._response(settled)),
+            respond=self._respond_to(request, reply),
         )
+
+    def _respond_to(self, request: Any, reply: Reply) -> Callable[[TextRequest], None]:
+        """What answers a request later, and traces it if Triton does."""
+        parent = Parent.of(request.trace().get_context()) if self._tracer is not None else None
+        if self._tracer is None or parent is None:
+            return lambda settled: reply.send(self._response(settled))
+        tracer, arrived_ns = self._tracer, time.time_ns()
+
+        def respond(settled: TextRequest) -> None:
+            reply.send(self._response(settled))
+            # Whoever is answered is answered by the thread whose call of the tensor model gave the last text; one that
+            # failed may be told by a thread that computed something else.
+            call = self._tensor_model.last_call if settled.failure is None else None
+            tracer.add(spans(parent, arrived_ns, call, settled.failure.code if settled.failure else ""))
+
+        return respond
 
     def _response(self, request: TextRequest) -> Any:
         if request.failure is not None:

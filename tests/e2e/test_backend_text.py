@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from backends.bert_text.metrics import BUCKETS
+from backends.bert_text.text_request import OUTCOMES
 from server import TritonServer
 from tests.e2e import backend_models
 from tests.e2e.backend_models import LABELS, VOCABULARY, WORDS, probabilities, write_tensor_model, write_text_model
@@ -74,8 +76,8 @@ def metrics(server: TritonServer, model: str, version: int = 1) -> Callable[[str
     with urllib.request.urlopen(server.metrics_url) as response:
         lines = response.read().decode().splitlines()
 
-    def value(name: str, reason: str = "") -> float:
-        labels = {"model": model, "version": str(version), **({"reason": reason} if reason else {})}
+    def value(name: str, **more: str) -> float:
+        labels = {"model": model, "version": str(version), **more}
         found = [
             float(line.rpartition(" ")[2])
             for line in lines
@@ -203,7 +205,35 @@ def test_metrics_count_texts_tokens_and_the_cache(server: TritonServer, grpc: Wi
     assert after("cache_entries") == 2
     assert after("tokens_total") - before("tokens_total") == 4 + 3 + 3 * 3
     assert after("padding_tokens_total") - before("padding_tokens_total") in (0, 1)
-    assert after("rejected_texts_total", "not_utf8") - before("rejected_texts_total", "not_utf8") == 1
+    rejected = [value("rejected_texts_total", reason="not_utf8") for value in (before, after)]
+    assert rejected[1] - rejected[0] == 1
+
+
+def test_metrics_count_requests_by_outcome_and_duration(server: TritonServer, grpc: Wire) -> None:
+    before = metrics(server, "patient")
+    grpc.ask(["good"], "patient")
+    grpc.ask(["bad wait0.5s"], "patient")
+    for bad in ([b"\xff"], [b"good", b"film " * 20]):
+        with pytest.raises(Refusal, match="TEXT"):
+            grpc.ask(bad, "patient")
+    with pytest.raises(Refusal, match="not a number"):
+        grpc.ask(["nan film"], "patient")
+    after = metrics(server, "patient")
+    counted = {one: after("requests_total", outcome=one) - before("requests_total", outcome=one) for one in OUTCOMES}
+    assert {one: count for one, count in counted.items() if count} == {"answered": 2, "invalid": 2, "failed": 1}
+    added = {
+        le: after("request_duration_seconds_bucket", le=le) - before("request_duration_seconds_bucket", le=le)
+        for le in BUCKETS
+    }
+    assert list(added.values()) == sorted(added.values()), "buckets hold what narrower ones hold"
+    assert added["0.5"] <= 1, "waited half a second"
+    assert added["+Inf"] == 2
+    assert after("request_duration_seconds_count") - before("request_duration_seconds_count") == 2
+    seconds = after("request_duration_seconds_sum") - before("request_duration_seconds_sum")
+    microseconds = after("request_duration_us_total") - before("request_duration_us_total")
+    assert seconds == pytest.approx(microseconds / 1e6, abs=1e-5)
+    assert seconds > 0.5
+    assert after("compute_duration_us_total") - before("compute_duration_us_total") > 0.5e6
 
 
 def test_without_a_cache_nothing_is_a_hit(server: TritonServer, grpc: Wire) -> None:
@@ -252,10 +282,12 @@ def test_a_full_inner_queue_is_unavailable(server: TritonServer) -> None:
 
     refusals = [result for result in together(server, *[busy] * 6, ask) if isinstance(result, Refusal)]
     assert any("patient" not in refusal.message for refusal in refusals)
+    before = metrics(server, "patient")("requests_total", outcome="queue_full")
     (*_, last) = together(server, *[busy] * 6, ask)
     assert isinstance(last, Refusal)
     assert last.kind == "UNAVAILABLE"
     assert "slow: " in last.message
+    assert metrics(server, "patient")("requests_total", outcome="queue_full") - before == 1
 
 
 def test_a_deadline_travels_to_the_inner_queue(server: TritonServer, grpc: Wire) -> None:
@@ -271,15 +303,18 @@ def test_a_deadline_travels_to_the_inner_queue(server: TritonServer, grpc: Wire)
         except triton_grpc.InferenceServerException as exc:
             raise Refusal(str(exc.status()), exc.message()) from exc
 
+    before = metrics(server, "patient")("requests_total", outcome="timed_out")
     _, late = together(server, busy, hurried)
     assert isinstance(late, Refusal)
     assert late.kind == "StatusCode.UNAVAILABLE"
+    assert metrics(server, "patient")("requests_total", outcome="timed_out") - before == 1
     assert grpc.ask(["good film in a hurry"], "patient").scores == pytest.approx([0.5])
 
 
 def test_while_the_model_is_busy_known_texts_are_answered_and_a_full_queue_refuses(server: TritonServer) -> None:
     http, grpc, asking = (Wire(protocol, server) for protocol in ("http", "grpc", "grpc"))
     grpc.ask(["known"], "bounded")
+    refused = metrics(server, "bounded")("requests_total", outcome="queue_full")
     before = executions(grpc, "bounded")[0]
     slow = [f"wait0.5s {' '.join(WORDS[6:17])} w{number}" for number in range(4)]  # 15 tokens: a call each
     with ThreadPoolExecutor(1) as pool:
@@ -292,6 +327,9 @@ def test_while_the_model_is_busy_known_texts_are_answered_and_a_full_queue_refus
             assert caught.value.kind == kind
         assert not busy.done()
         assert len(busy.result().labels) == 4
+    value = metrics(server, "bounded")
+    assert value("requests_total", outcome="queue_full") - refused == 2
+    assert value("waiting_texts") == 0
     for wire in (http, grpc, asking):
         wire.close()
 

@@ -205,7 +205,7 @@ def test_a_full_queue_refuses_new_texts_only() -> None:
     refused, cached, joining = bench.ask("known", "d"), bench.ask("known"), bench.ask("b")
     assert bench.settled == [refused, cached]
     assert refused.failure == Failure(
-        UNAVAILABLE, "3 texts wait already, of at most 2 (max_queue_size); try again later"
+        UNAVAILABLE, "3 texts wait already, of at most 2 (max_queue_size); try again later", outcome="queue_full"
     )
     assert not first.settled
     assert not joining.settled

@@ -19,7 +19,15 @@ from backends.bert_text import metrics, scheduler, texts
 from backends.bert_text.decode import Decoder
 from backends.bert_text.scheduler import Scheduler
 from backends.bert_text.settings import Settings
-from backends.bert_text.text_request import CANCELLED, INTERNAL, INVALID_ARG, UNAVAILABLE, Failure, TextRequest
+from backends.bert_text.text_request import (
+    CANCELLED,
+    INTERNAL,
+    INVALID_ARG,
+    OUTCOMES,
+    UNAVAILABLE,
+    Failure,
+    TextRequest,
+)
 from backends.bert_text.texts import NO_TOKENS, NOT_UTF8, TOO_MANY_TOKENS, BadText, no_tokens, too_many_tokens
 from backends.bert_text.tokenise import Tokens
 
@@ -108,7 +116,8 @@ class Bench:
         settings = Settings.from_model_config(config)
         self.words, self.model = Words(), Model()
         self.counts: Counter[str] = Counter()
-        self.gauges: dict[str, int] = {}
+        self._adding = threading.Lock()
+        self.gauges: dict[str, Callable[[], int]] = {}
         self.log: list[str] = []
         self._answered: dict[int, threading.Event] = {}
         self.scheduler = Scheduler(
@@ -116,13 +125,22 @@ class Bench:
             self.words,  # type: ignore[arg-type]
             Decoder(settings.task, ["negative", "positive"]),
             self.model,
-            count=self._count,
-            gauge=self.gauges.__setitem__,
+            add=self._add,
+            watch=self.gauges.__setitem__,
             log=self.log.append,
         )
 
-    def _count(self, name: str, amount: int = 1, reason: str = "") -> None:
-        self.counts[f"{name}{{{reason}}}" if reason else name] += amount
+    def _add(self, counts: metrics.Counts) -> None:
+        with self._adding:
+            for (name, label), amount in counts.items():
+                self.counts[f"{name}{{{label}}}" if label else name] += amount
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Requests by what became of them."""
+        answered = sum(count for name, count in self.counts.items() if name.startswith(metrics.DURATION_BUCKET))
+        others = {outcome: self.counts[f"{metrics.REQUESTS}{{{outcome}}}"] for outcome in OUTCOMES}
+        return {outcome: count for outcome, count in {**others, "answered": answered}.items() if count}
 
     def _respond(self, request: TextRequest) -> None:
         event = self._answered[id(request)]
@@ -206,6 +224,7 @@ def test_a_bad_text_fails_its_request_alone_and_every_time(bench: Bench, bad: by
         assert_answers(before)
         assert_answers(after)
     assert bench.counts[f"bert_text_rejected_texts_total{{{reason}}}"] == 2
+    assert bench.outcomes == {"answered": 4, "invalid": 2}
 
 
 def test_the_same_bad_text_in_two_requests_names_each_ones_index(bench: Bench) -> None:
@@ -235,7 +254,7 @@ def test_a_cached_text_is_neither_tokenised_nor_computed(bench: Bench) -> None:
     assert bench.words.calls == [["good", "cut film"], ["new"]]
     assert bench.counts[metrics.CACHE_HITS] == 2
     assert bench.counts[metrics.TRUNCATED] == 2
-    assert bench.gauges[metrics.CACHE_ENTRIES] == 3
+    assert bench.gauges[metrics.CACHE_ENTRIES]() == 3
 
 
 def test_a_cache_of_size_0_computes_again_and_counts_nothing() -> None:
@@ -249,7 +268,7 @@ def test_a_cache_of_size_0_computes_again_and_counts_nothing() -> None:
 def test_the_cache_is_bounded() -> None:
     bench = Bench(cache_size="2")
     bench.run([b"one", b"two two", b"three three three"])
-    assert bench.gauges[metrics.CACHE_ENTRIES] == 2
+    assert bench.gauges[metrics.CACHE_ENTRIES]() == 2
 
 
 def test_tokens_and_padding_are_counted(bench: Bench) -> None:
@@ -264,7 +283,8 @@ def test_an_inner_failure_reaches_only_the_requests_concerned_and_is_not_cached(
     long, short = b"w " * 14, b"x"
 
     def full_for_the_long(ids: np.ndarray) -> Any:
-        return Failure(UNAVAILABLE, "inner: queue full") if ids.shape[1] == 16 else logits_of(ids)
+        full = Failure(UNAVAILABLE, "inner: queue full", outcome="queue_full")
+        return full if ids.shape[1] == 16 else logits_of(ids)
 
     bench.model.answer = full_for_the_long
     ok, failed, mixed = bench.run([short], [long], [short, long])
@@ -273,6 +293,7 @@ def test_an_inner_failure_reaches_only_the_requests_concerned_and_is_not_cached(
     assert_failure(mixed, UNAVAILABLE, "queue full")
     bench.model.answer = None
     assert_answers(*bench.run([long]))
+    assert bench.outcomes == {"answered": 2, "queue_full": 2}
 
 
 def test_an_answer_that_is_not_a_number_is_an_error_of_its_text_and_is_not_cached(bench: Bench) -> None:
@@ -282,6 +303,7 @@ def test_an_answer_that_is_not_a_number_is_an_error_of_its_text_and_is_not_cache
     assert_failure(broken, INTERNAL, "TEXT[1]: inner answered not a number")
     bench.model.answer = None
     assert_answers(*bench.run([b"good"]))
+    assert bench.outcomes == {"answered": 2, "failed": 1}
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 2), (1, 2, 1)])
@@ -309,6 +331,7 @@ def test_a_request_past_its_deadline_is_not_computed(bench: Bench) -> None:
     assert_failure(late, UNAVAILABLE, "timeout passed")
     assert_answers(patient)
     assert [call["input_ids"].tolist() for call in bench.model.calls] == [[[101, 7, 102]]]
+    assert bench.outcomes == {"answered": 1, "timed_out": 1}
 
 
 def test_cancellation_is_asked_about_only_after_a_long_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +345,7 @@ def test_cancellation_is_asked_about_only_after_a_long_wait(bench: Bench, monkey
     )
     assert_failure(gone, CANCELLED, "cancelled")
     assert_answers(waiting)
+    assert bench.outcomes == {"answered": 2, "cancelled": 1}
 
 
 def test_a_cached_text_is_answered_while_the_model_is_busy(bench: Bench) -> None:
@@ -393,6 +417,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     gate.open.set()
     bench.wait(running, waiting)
     assert_answers(*bench.run([b"one too many"]))
+    assert bench.outcomes == {"answered": 3, "queue_full": 1}
     bench.scheduler.close()
 
 
@@ -410,6 +435,7 @@ def test_closing_fails_what_waits_and_ends_the_threads(single: Bench) -> None:
         assert_failure(request, UNAVAILABLE, "unloaded")
     (late,) = single.run([b"late"])
     assert_failure(late, UNAVAILABLE, "unloaded")
+    assert single.outcomes == {"failed": 3}
 
 
 class Panic(BaseException):
@@ -462,13 +488,32 @@ def test_the_queues_length_and_times_are_told(single: Bench) -> None:
     (first,) = single.send(TextRequest([b"first"], received_s=time.monotonic()))
     assert gate.reached.wait(PATIENCE_S)
     rest = single.send(*(TextRequest([text], received_s=time.monotonic() - 2) for text in (b"a", b"bb")))
-    assert single.gauges[metrics.WAITING_TEXTS] == 2
+    assert single.gauges[metrics.WAITING_TEXTS]() == 2
     gate.open.set()
     single.wait(first, *rest)
-    assert single.gauges[metrics.WAITING_TEXTS] == 0
+    assert single.gauges[metrics.WAITING_TEXTS]() == 0
     assert single.counts[metrics.EXECUTED_TEXTS] == 3
     assert single.counts[metrics.QUEUE_US] > 4e6
     assert single.counts[metrics.REQUEST_US] > 4e6
+    assert sum(single.counts[f"{metrics.DURATION_BUCKET}{{{le}}}"] for le in ("2.5", "5", "10", "+Inf")) == 2
+
+
+def test_no_text_is_said_to_wait_once_its_request_is_refused(bench: Bench) -> None:
+    bench.run([b"unspeakable"], TextRequest([b"late"], deadline_s=time.monotonic() - 1))
+    bench.scheduler.close()  # ends the threads, so nothing is being read any more
+    assert bench.gauges[metrics.WAITING_TEXTS]() == 0
+
+
+def test_the_time_in_the_tensor_model_is_counted(bench: Bench) -> None:
+    gate = Gate(bench.model)
+    (request,) = bench.send([b"good"])
+    assert gate.reached.wait(PATIENCE_S)
+    assert bench.counts[metrics.EXECUTIONS] == 0
+    time.sleep(0.05)
+    gate.open.set()
+    bench.wait(request)
+    assert bench.counts[metrics.EXECUTIONS] == 1
+    assert bench.counts[metrics.COMPUTE_US] >= 50_000
 
 
 TEXTS = st.one_of(
