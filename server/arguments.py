@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from server.errors import OptionError
 
@@ -23,6 +23,13 @@ OWNED = {
     "cache-directory": "the caches that came with this Triton",
 }
 FALSE = ("false", "0", "off")
+# Triton asks a silent client after 2 hours whether it is still there. Those that vanished without a word (a machine
+# that lost its power, a firewall that forgot) are let go after 80 s with these, and not waited for by a stop.
+GRPC_KEEPALIVE = (
+    "--grpc-keepalive-time=60000",
+    "--grpc-keepalive-permit-without-calls=1",
+    "--grpc-http2-max-pings-without-data=0",
+)
 
 
 def parse(extra_args: Sequence[str]) -> dict[str, list[str]]:
@@ -69,3 +76,16 @@ def check(extra_args: Sequence[str]) -> dict[str, list[str]]:
 def enabled(parsed: Mapping[str, list[str]], flag: str) -> bool:
     """Whether a service such as ``allow-grpc`` is on (Triton's default)."""
     return not any(value.lower() in FALSE for value in parsed.get(flag, []))
+
+
+def model_control(models: Iterable[str]) -> list[str]:
+    """The flags of a Triton that loads these models at start, and others when it is told to.
+
+    Triton's default for ready is that every version of every model is. While one loads, or after one was refused, that
+    is not so, and whoever asks would take a server that answers out of service; hence the second flag.
+    """
+    return [
+        "--model-control-mode=explicit",
+        "--strict-readiness=false",
+        *(f"--load-model={name}" for name in models),
+    ]

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from bert_triton_client.contract import GRPC_PORT, HTTP_PORT
-from server import arguments, preflight
+from server import arguments, manifest, preflight
+from server.change import Changer
+from server.control import Control, read_withdrawn
 from server.endpoints import SERVICES
 from server.errors import OptionError, ServerError
 from server.launcher import TritonServer
 from server.options import RESTART, Options, parse, parser
+from server.orders import Orders
 from server.readiness import READY, ModelState
+from server.restrictions import Restrictions
+from server.selection import Selection
 from server.watchdog import RestartPolicy, StopSignals, Supervisor
 
 
@@ -33,13 +39,19 @@ def main(argv: Sequence[str]) -> int:
 
 def serve(options: Options) -> int:
     """Starts the server of ``options`` and supervises it."""
-    with StopSignals().installed() as signals:
+    with StopSignals().installed() as signals, contextlib.ExitStack() as stack:
         names = preflight.check(
             options.model_repository,
             model_config_name=options.model_config_name,
             extra_args=arguments.parse(options.extra_args),
             skip_unexported=options.skip_unexported,
         )
+        restrictions = Restrictions.of(
+            options.restricted_apis, options.admin_key_file, control=options.control is not None
+        )
+        control = stack.enter_context(contextlib.closing(Control(options.control))) if options.control else None
+        withdrawn = read_withdrawn(options.control) if options.control else {}
+        selected = None if options.triton_selects else select(options, names, withdrawn)
         server = TritonServer(
             options.model_repository,
             host=options.endpoints.host,
@@ -52,16 +64,61 @@ def serve(options: Options) -> int:
             backends=options.backends,
             log_sink=sys.stderr.buffer,
             models=names if options.skip_unexported else None,
+            selection=selected,
+            model_control=control is not None,
+            restrictions=restrictions,
+            trace_endpoint=options.trace_endpoint,
         )
         return Supervisor(
             server,
             signals,
-            on_ready=lambda states: write(sys.stdout, ready_line(server, states)),
+            on_ready=lambda states: announce(server, states),
             say=say,
             restart_on_death=options.on_backend_death == RESTART,
             policy=RestartPolicy(max_restarts=options.max_restarts),
             start_timeout_s=options.start_timeout_s,
+            before_start=(lambda: say(str(manifest.verify(server.selection.folders())))) if options.verify else None,
+            control=control,
+            handler=orders(server, options, signals).handle,
         ).run()
+
+
+def select(
+    options: Options,
+    names: Sequence[str],
+    withdrawn: Mapping[str, set[int]],
+    needed: Mapping[str, set[int]] | None = None,
+) -> Selection:
+    """What the repository has to serve now."""
+    return Selection.read(
+        options.model_repository.resolve(),
+        names,
+        config_name=options.model_config_name,
+        withdrawn=withdrawn,
+        needed=needed,
+    )
+
+
+def orders(server: TritonServer, options: Options, signals: StopSignals) -> Orders:
+    """What is done when the control socket is told to."""
+
+    def select_again(withdrawn: Mapping[str, set[int]], needed: Mapping[str, set[int]]) -> Selection:
+        names = preflight.check(
+            options.model_repository,
+            model_config_name=options.model_config_name,
+            skip_unexported=options.skip_unexported,
+        )
+        return select(options, names, withdrawn, needed)
+
+    changer = Changer(server, lambda: signals.count > 0, timeout_s=options.start_timeout_s, verify=options.verify)
+    return Orders(server, changer, select_again, folder=options.control or Path(), say=say)
+
+
+def announce(server: TritonServer, states: Sequence[ModelState]) -> None:
+    """What is said once the server is ready."""
+    if server.key_is_visible:
+        say("the admin key can be read in this machine's list of processes; here nothing can remove it from there")
+    write(sys.stdout, ready_line(server, states))
 
 
 def ready_line(server: TritonServer, states: Sequence[ModelState]) -> str:

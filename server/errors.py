@@ -31,6 +31,18 @@ class RepositoryError(ServerError):
     """The model repository is missing, empty, or holds configs without exported versions."""
 
 
+class IntegrityError(RepositoryError):
+    """A version folder does not hold what its manifest says."""
+
+
+class ChangeError(ServerError):
+    """Another version cannot be served; what was served before goes on."""
+
+
+class ControlError(ServerError):
+    """The running server cannot be told anything: it is not there, or takes no orders."""
+
+
 class ResourceError(ServerError):
     """The machine lacks something: a port, room in /dev/shm, a writable temporary folder."""
 

@@ -10,17 +10,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from server import arguments, backend_directory, installation, log, readiness
+from server import arguments, argv, backend_directory, drain, installation, log, readiness, selection, starting, tracing
 from server.endpoints import Endpoints
-from server.errors import ModelError, OptionError, PortError, ServerError, StartCancelledError, StartError
+from server.errors import OptionError, PortError, ServerError
+from server.model_control import ModelControl
 from server.process import TritonProcess
+from server.restrictions import Restrictions
+from server.selection import Selection
 from server.workspace import Workspace
 
 START_TIMEOUT_S = 300
 EXIT_TIMEOUT_S = 10
 KILL_MARGIN_S = 3.0  # beyond Triton's own exit timeout
 PORT_ATTEMPTS = 5
-POLL_S = 0.05
+OPEN = Restrictions()
+VIEW_FOLDER = "model_repository"
 
 
 def _never() -> bool:
@@ -46,6 +50,10 @@ class TritonServer:
         log_sink: binary stream for the log, instead of a file.
         models: serve only these models of the repository; by default all of them.
         canary_timeout_s: how long a text model that is loaded may fail to answer before the start has failed.
+        selection: serve exactly these versions, whatever the repository has meanwhile, instead of ``models``.
+        model_control: what is selected can be changed while it runs (`server.change`).
+        restrictions: APIs that take a key.
+        trace_endpoint: where traces are sent, as OTLP over HTTP, of every request that has a traceparent.
 
     Raises:
         OptionError: a port out of range, or an extra argument that is this class's own business.
@@ -67,6 +75,10 @@ class TritonServer:
         log_sink: BinaryIO | None = None,
         models: Sequence[str] | None = None,
         canary_timeout_s: float = readiness.CANARY_TIMEOUT_S,
+        selection: Selection | None = None,
+        model_control: bool = False,
+        restrictions: Restrictions = OPEN,
+        trace_endpoint: str | None = None,
     ) -> None:
         if exit_timeout_s < 0:
             raise OptionError(f"--exit-timeout-s {exit_timeout_s} is negative; give the seconds a stop may take")
@@ -78,6 +90,10 @@ class TritonServer:
         self.log_path = log_path
         self.models = None if models is None else tuple(models)
         self.canary_timeout_s = canary_timeout_s
+        self.restrictions = restrictions
+        self.trace_endpoint = trace_endpoint
+        self._selection = selection
+        self._model_control = model_control
         self._passed = arguments.check(self.extra_args)
         self._asked = Endpoints(host, http_port, grpc_port, metrics_port)
         self._endpoints = self._asked
@@ -85,6 +101,7 @@ class TritonServer:
         self._sink: BinaryIO | None = log_sink
         self._workspace: Workspace | None = None
         self._process: TritonProcess | None = None
+        self._key_hidden = False
 
     # --- where it is ------------------------------------------------------------------------------
     @property
@@ -137,7 +154,48 @@ class TritonServer:
             self._endpoints.connect_host,
             self._endpoints.http_port,
             server_id=self._server_id(),
-            headers=dict(readiness.restricted_headers(self._passed)),
+            headers={**dict(readiness.restricted_headers(self._passed)), **self.restrictions.headers()},
+        )
+
+    @property
+    def selection(self) -> Selection:
+        """What is served.
+
+        Raises:
+            ServerError: that was never selected: Triton reads the repository itself.
+        """
+        if self._selection is None:
+            raise ServerError("this server serves what its repository has; give it a selection")
+        return self._selection
+
+    @selection.setter
+    def selection(self, selected: Selection) -> None:
+        self._selection = selected
+
+    @property
+    def view(self) -> Path:
+        """The folder that shows the selection to Triton; there while it is started."""
+        if self._workspace is None:
+            raise ServerError("the server is not running; call start()")
+        return self._workspace.folder / VIEW_FOLDER
+
+    @property
+    def key_is_visible(self) -> bool:
+        """Whether every user of this machine can read the keys in the list of processes."""
+        return bool(self.restrictions.apis) and not self._key_hidden
+
+    def model_control(self, interrupted: Callable[[], bool] = _never) -> ModelControl:
+        """What has Triton load and unload models.
+
+        Args:
+            interrupted: asked while Triton works; True gives up.
+        """
+        process, known = self._started(), self._started().log.count
+        return ModelControl(
+            (self._endpoints.connect_host, self._endpoints.grpc_port),
+            self.restrictions.headers(),
+            explain=lambda model: log.refusal(process.log, known, model),
+            interrupted=lambda: interrupted() or process.returncode is not None,
         )
 
     def log_tail(self, count: int = 20) -> str:
@@ -200,7 +258,10 @@ class TritonServer:
     def terminate(self) -> None:
         """Asks Triton to finish what is in flight and to end; returns at once."""
         if self._process is not None:
-            self._process.terminate()
+            process = self._process
+            if self.serves("grpc"):
+                drain.hold(self._endpoints, self.exit_timeout_s, lambda: process.returncode is not None)
+            process.terminate()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits until tritonserver has ended; False if it lives longer than ``timeout_s``."""
@@ -252,8 +313,19 @@ class TritonServer:
     def _launch(self, deadline: float, cancelled: Callable[[], bool]) -> list[readiness.ModelState]:
         if self._workspace is None or self._sink is None:
             raise ServerError("the server is not running; call start()")
-        self._process = TritonProcess(self._arguments(self._workspace), self._workspace, self._sink)
-        return self._wait_until_ready(self._process, deadline, cancelled)
+        self._key_hidden = False
+        environment = tracing.environment(self.trace_endpoint)
+        self._process = TritonProcess(self._arguments(self._workspace), self._workspace, self._sink, environment)
+        states = starting.until_ready(
+            self._process,
+            self._check,
+            self._endpoints,
+            deadline=deadline,
+            canary_timeout_s=self.canary_timeout_s,
+            cancelled=cancelled,
+        )
+        self._process.remember_environment_folder()
+        return states
 
     def _server_id(self) -> str | None:
         if given := self._passed.get("id"):
@@ -261,49 +333,40 @@ class TritonServer:
         return self._workspace.memory.prefix if self._workspace else None
 
     def _arguments(self, workspace: Workspace) -> list[str]:
-        ours = [
-            f"--id={self._server_id()}",
-            f"--model-repository={self._served_repository(workspace)}",
-            f"--backend-directory={workspace.backend_directory}",
-            f"--cache-directory={workspace.installation.cache_directory}",
-            f"--backend-config=python,shm-region-prefix-name={workspace.memory.prefix}",
-            f"--exit-timeout-secs={self.exit_timeout_s}",
-        ]
+        ours: dict[str, object] = {
+            "id": self._server_id(),
+            "model-repository": self._served_repository(workspace),
+            "backend-directory": workspace.backend_directory,
+            "cache-directory": workspace.installation.cache_directory,
+            "backend-config": f"python,shm-region-prefix-name={workspace.memory.prefix}",
+            "exit-timeout-secs": self.exit_timeout_s,
+        }
         for service, port in self._endpoints.ports().items():
-            ours += [f"--{service}-address={self._endpoints.host}", f"--{service}-port={port}"]
+            ours |= {f"{service}-address": self._endpoints.host, f"{service}-port": port}
         if self.model_config_name:
-            ours.append(f"--model-config-name={self.model_config_name}")
-        return [*ours, *self.extra_args]
+            ours["model-config-name"] = self.model_config_name
+        return [
+            *(f"--{flag}={value}" for flag, value in ours.items()),
+            *(arguments.model_control(self.selection.models) if self._model_control else ()),
+            *self.restrictions.flags(),
+            *tracing.flags(self.trace_endpoint),
+            *arguments.GRPC_KEEPALIVE,
+            *self.extra_args,
+        ]
 
     def _served_repository(self, workspace: Workspace) -> Path:
+        if self._selection is not None:
+            selection.write(self.view, self._selection)
+            return self.view
         return self.repository if self.models is None else workspace.select(self.repository, self.models)
 
-    def _wait_until_ready(
-        self, process: TritonProcess, deadline: float, cancelled: Callable[[], bool]
-    ) -> list[readiness.ModelState]:
-        reason = "it was given no time"
-        silent_since: float | None = None  # when a text model was first asked in vain
-        while (left_s := deadline - time.monotonic()) > 0:
-            if cancelled():
-                raise StartCancelledError("asked to stop while Triton was starting")
-            if process.returncode is not None:
-                process.log.join()
-                raise log.failure(process.log.lines(), process.returncode, self._endpoints)
-            try:
-                states = self._check(min(self.canary_timeout_s, left_s))
-            except readiness.NotReady as exc:
-                reason = str(exc)
-                if isinstance(exc, readiness.CanaryFailed):
-                    silent_since = silent_since or time.monotonic()
-                    if time.monotonic() - silent_since > self.canary_timeout_s:
-                        raise ModelError(reason, process.log.tail()) from exc
-                time.sleep(POLL_S)
-            else:
-                process.remember_environment_folder()
-                return states
-        raise StartError(f"Triton is not ready in time: {reason}", process.log.tail())
+    def _hide_key(self, process: TritonProcess) -> None:
+        """Takes the admin key out of the list of processes, once Triton has read it: before its first line of log."""
+        if self.key_is_visible and any(map(log.is_tritons, process.log.lines())):
+            self._key_hidden = argv.overwrite(process.pid, self.restrictions.keys())
 
     def _check(self, canary_timeout_s: float) -> list[readiness.ModelState]:
+        self._hide_key(self._started())
         if self.serves("metrics"):
             # The last port that Triton opens: before that it may still end because that one is taken.
             readiness.Probe(self._endpoints.connect_host, self._endpoints.metrics_port).metrics()

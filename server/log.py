@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import IO, BinaryIO
@@ -14,6 +15,8 @@ from server.errors import ModelError, OptionError, PortError, ServerError, Start
 
 KEPT_LINES = 2000
 TAIL_LINES = 20
+POLL_S = 0.05
+REFUSAL_TIMEOUT_S = 2.0  # until what Triton said has come through the pipe
 
 # As Triton 2.51 writes them; line breaks inside a message are the two characters \n:
 # E1122 00:02:56.286311 6549 model_lifecycle.cc:642] "failed to load 'echo' version 1: Internal: NameError...\n\nAt:..."
@@ -29,6 +32,8 @@ _SERVICE_FAILED = re.compile(r"\"failed to start (?P<service>\w+) service: (?P<r
 # .../bin/tritonserver: unrecognized option '--no-such-flag=1'
 # Bad option: "--http-restricted-api".
 _BAD_FLAG = re.compile(r"(?:bin/tritonserver: |^Bad option: )(?P<reason>.+?)\.?$")
+# What Triton logs, in either --log-format, begins so; what it prints while it reads its flags does not.
+_LOGGED = re.compile(r"[IWE]\d{4} \d\d:|\d{4}-\d\d-\d\dT\d\d:")
 _CREATING = re.compile(r"error: creating server: (?P<reason>.+)$")
 
 
@@ -43,6 +48,7 @@ class Log:
         self._stream = stream
         self._sink = sink
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._count = 0
         self._thread = threading.Thread(target=self._pump, name="triton-log", daemon=True)
         self._thread.start()
 
@@ -50,6 +56,7 @@ class Log:
         with self._stream:
             for line in self._stream:
                 self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self._count += 1
                 try:
                     self._sink.write(line)
                     self._sink.flush()
@@ -63,6 +70,16 @@ class Log:
     def lines(self) -> list[str]:
         """The last lines, oldest first."""
         return list(self._lines.copy())
+
+    @property
+    def count(self) -> int:
+        """How many lines there were so far."""
+        return self._count
+
+    def since(self, count: int) -> list[str]:
+        """What came after the first ``count`` lines, as far as it is kept."""
+        new = self._count - count
+        return self.lines()[-new:] if new > 0 else []
 
     def tail(self, count: int = TAIL_LINES) -> str:
         """The last ``count`` lines as one text."""
@@ -106,6 +123,19 @@ def failed_models(lines: Sequence[str]) -> dict[str, str]:
             failed.setdefault(match["model"], f"{reason} ({pbtxt})" if pbtxt else reason)
             pbtxt = ""
     return failed
+
+
+def is_tritons(line: str) -> bool:
+    """Whether Triton logged this line, rather than printed it before it had a log."""
+    return _LOGGED.match(line) is not None
+
+
+def refusal(log: Log, known: int, model: str) -> str:
+    """Why Triton has just refused ``model``: its reason after the first ``known`` lines."""
+    deadline = time.monotonic() + REFUSAL_TIMEOUT_S
+    while model not in (refused := failed_models(log.since(known))) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return refused.get(model, "its log says why")
 
 
 def describe_exit(returncode: int | None) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bert_triton_client.contract import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from server import arguments
+from server import arguments, tracing
 from server.backend_directory import BACKENDS
 from server.endpoints import MAX_PORT, Endpoints
 from server.errors import OptionError
 from server.launcher import EXIT_TIMEOUT_S, START_TIMEOUT_S
+from server.restrictions import APIS, DEFAULT_APIS, HEADER, PASSED_FLAGS, parse_apis
 
 ENVIRONMENT_PREFIX = "BERT_TRITON_"
 RESTART, EXIT = "restart", "exit"
@@ -32,6 +33,11 @@ class Options:
         on_backend_death: ``restart`` or ``exit``.
         max_restarts: within ten minutes.
         skip_unexported: leave out models that have no version.
+        verify: hold what is served to its manifests.
+        restricted_apis: of Triton, that take the admin key.
+        admin_key_file: holds that key; None = a new one each start.
+        control: folder of the socket through which versions are changed; None = they cannot be.
+        trace_endpoint: where traces go; None = nowhere.
         backends: folder of Python-based backends.
         extra_args: for tritonserver.
     """
@@ -44,8 +50,18 @@ class Options:
     on_backend_death: str
     max_restarts: int
     skip_unexported: bool
+    verify: bool
+    restricted_apis: tuple[str, ...]
+    admin_key_file: Path | None
+    control: Path | None
+    trace_endpoint: str | None
     backends: Path
     extra_args: tuple[str, ...]
+
+    @property
+    def triton_selects(self) -> bool:
+        """Whether Triton reads the repository itself, as the model control passed through to it says."""
+        return "model-control-mode" in arguments.parse(self.extra_args)
 
 
 def _port(text: str) -> int:
@@ -91,6 +107,13 @@ class _Flag:
     default: Any
     help: str
     metavar: str
+
+    @property
+    def shown_default(self) -> str:
+        if self.default is None:
+            return ""
+        value = ",".join(self.default) if isinstance(self.default, tuple) else self.default
+        return f" (default: {value})"
 
     @property
     def variable(self) -> str:
@@ -142,6 +165,34 @@ FLAGS = (
         f"{RESTART}|{EXIT}",
     ),
     _Flag("--max-restarts", _count, "a number, 0 or more", 5, "restarts within 10 minutes before giving up", "COUNT"),
+    _Flag(
+        "--restricted-apis",
+        parse_apis,
+        f"names separated by commas of {', '.join(APIS)}, or none",
+        DEFAULT_APIS,
+        f"APIs of Triton that take the admin key, in the header {HEADER}; none = all are open",
+        "APIS",
+    ),
+    _Flag(
+        "--admin-key-file", Path, "a file", None, "file with the admin key (default: a new key, told to nobody)", "FILE"
+    ),
+    _Flag(
+        "--control",
+        Path,
+        "a folder",
+        None,
+        "lets `python -m server reload | rollback | versions --control FOLDER` change which versions are served; the "
+        "folder should outlive a restart (default: versions cannot be changed)",
+        "FOLDER",
+    ),
+    _Flag(
+        "--trace-endpoint",
+        tracing.parse_endpoint,
+        "a URL such as http://collector:4318/v1/traces",
+        None,
+        "sends traces, as OTLP over HTTP, of requests that have a traceparent",
+        "URL",
+    ),
 )
 
 
@@ -156,8 +207,13 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for flag in FLAGS:
-        default = "" if flag.default is None else f" (default: {flag.default})"
-        made.add_argument(flag.name, help=flag.help + default, metavar=flag.metavar)
+        made.add_argument(flag.name, help=flag.help + flag.shown_default, metavar=flag.metavar)
+    made.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="hold every file of the served versions to the hashes of their manifest.json before each start",
+    )
     made.add_argument("--skip-unexported", action="store_true", help="leave out models that have no exported version")
     made.add_argument("--backends", type=Path, default=BACKENDS, help=argparse.SUPPRESS)
     return made
@@ -172,15 +228,36 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     own, extra = _split(argv)
     namespace = parser().parse_args(own)
     values = {flag.attribute: _value(flag, getattr(namespace, flag.attribute), environ) for flag in FLAGS}
-    arguments.check(extra)
+    passed = arguments.check(extra)
+    _check_together(values, passed, verify=namespace.verify)
     ports = {service: values.pop(service) for service in ("http_port", "grpc_port", "metrics_port")}
     return Options(
         endpoints=Endpoints(values.pop("host"), **ports),
         skip_unexported=namespace.skip_unexported,
+        verify=namespace.verify,
         backends=namespace.backends,
         extra_args=tuple(extra),
         **values,
     )
+
+
+def _check_together(values: Mapping[str, Any], passed: Mapping[str, list[str]], *, verify: bool) -> None:
+    """What one flag says and another one makes untrue."""
+    if "model-control-mode" in passed and verify:
+        raise OptionError(
+            "--model-control-mode cannot be passed through: what Triton then loads later is not verified; "
+            "change versions with --control, or give --no-verify"
+        )
+    if "model-control-mode" in passed and values["control"] is not None:
+        raise OptionError("--model-control-mode cannot be passed through together with --control; use one of them")
+    if values["control"] is not None and (
+        not arguments.enabled(passed, "allow-grpc") or {"grpc-use-ssl", "grpc-use-ssl-mutual"} & set(passed)
+    ):
+        raise OptionError("--control needs Triton's gRPC port without TLS; end TLS before it (docs/production.md)")
+    for flag in PASSED_FLAGS:
+        if flag in passed and values["restricted_apis"]:
+            raise OptionError(f"--{flag} cannot be passed through; use --restricted-apis, or set that to none first")
+    tracing.check_passed(passed, values["trace_endpoint"])
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

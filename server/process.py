@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
-from server import guard, installation
+from server import guard, installation, limits
 from server.errors import StartError
 from server.log import Log
 from server.workspace import Workspace
@@ -26,25 +27,33 @@ class TritonProcess:
         arguments: its command line after the binary.
         workspace: whose installation it runs and whose memory prefix it uses.
         log_sink: where its log goes.
+        environment: further variables.
 
     Raises:
         StartError: the binary cannot be executed.
     """
 
-    def __init__(self, arguments: Sequence[str], workspace: Workspace, log_sink: BinaryIO) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        workspace: Workspace,
+        log_sink: BinaryIO,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._memory = workspace.memory
         self._folder = workspace.folder
         binary = workspace.binary
         try:
-            self._popen = subprocess.Popen(
-                [str(binary), *arguments],
-                env=installation.environment(workspace.installation, dict(os.environ)),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the launcher only, which decides
-                pass_fds=(self._memory.lock_fd,),  # held by every process of the server: see server.shared_memory
-            )
+            with limits.raised():
+                self._popen = subprocess.Popen(
+                    [str(binary), *arguments],
+                    env=installation.environment(workspace.installation, {**os.environ, **environment}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C reaches the launcher only, which decides
+                    pass_fds=(self._memory.lock_fd,),  # held by every process of the server: see server.shared_memory
+                )
         except OSError as exc:
             raise StartError(f"cannot execute {binary}: {exc.strerror}") from exc
         assert self._popen.stdout is not None  # noqa: S101 -- because of PIPE; for mypy

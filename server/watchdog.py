@@ -12,13 +12,15 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
-from server.errors import ServerError, StartCancelledError
+from server.control import Control, Handler
+from server.errors import ControlError, ServerError, StartCancelledError
 from server.installation import STUB
 from server.launcher import KILL_MARGIN_S, START_TIMEOUT_S, TritonServer
 from server.log import describe_exit
@@ -139,12 +141,17 @@ class StopSignals:
     def _count(self, *_: object) -> None:
         self.count += 1
 
-    def wait(self, timeout_s: float) -> int:
-        """Sleeps until a signal or the timeout; returns how many signals have come so far."""
-        ready, _, _ = select.select([self._woken], [], [], timeout_s)
-        if ready:
+    def wait(self, timeout_s: float, *others: Control) -> int:
+        """Sleeps until a signal, the timeout, or something in ``others``; returns how many signals have come so far."""
+        readable: list[socket.socket | Control] = [self._woken, *others]
+        ready, _, _ = select.select(readable, [], [], timeout_s)
+        if self._woken in ready:
             self._woken.recv(4096)
         return self.count
+
+
+def _refuse(order: Mapping[str, Any]) -> list[str]:
+    raise ControlError(f"this server takes no orders, received {dict(order)}")
 
 
 @dataclass
@@ -159,6 +166,9 @@ class Supervisor:
         restart_on_death: restart the server when something died, rather than end.
         policy: how often.
         start_timeout_s: for the first start and for each restart.
+        before_start: called before the first start and before each restart; what it raises prevents that.
+        control: where orders come in.
+        handler: carries them out.
     """
 
     server: TritonServer
@@ -168,6 +178,9 @@ class Supervisor:
     restart_on_death: bool = True
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     start_timeout_s: float = START_TIMEOUT_S
+    before_start: Callable[[], None] | None = None
+    control: Control | None = None
+    handler: Handler = _refuse
 
     def run(self) -> int:
         """Returns the exit code: 0 when asked to stop, 1 when something died and was not restarted.
@@ -183,10 +196,15 @@ class Supervisor:
             self.server.kill()
 
     def _run(self) -> int:
+        if self.before_start:
+            self.before_start()
         self.on_ready(self.server.start(self.start_timeout_s, cancelled=self._asked_to_stop))
         watch = Watch(self.server)
         restarts = Restarts(self.policy)
-        while not self.signals.wait(WATCH_INTERVAL_S):
+        others = [self.control] if self.control else []
+        while not self.signals.wait(WATCH_INTERVAL_S, *others):
+            if self.control:
+                self.control.answer(self.handler)
             fault = watch.fault()
             while fault is not None:
                 if not self.restart_on_death:
@@ -208,6 +226,8 @@ class Supervisor:
             raise StartCancelledError("asked to stop")
         started = time.monotonic()
         try:
+            if self.before_start:
+                self.before_start()
             states = self.server.restart(self.start_timeout_s, cancelled=self._asked_to_stop)
         except StartCancelledError:
             raise

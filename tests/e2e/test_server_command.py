@@ -6,71 +6,15 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from server.guard import processes
 from server.watchdog import SAME_REQUEST_S
 from tests.e2e import triton
-
-READY_TIMEOUT_S = 120.0
-# A death is noticed after 1 to 1.5 s, and a trivial model answers 2 to 3 s later on an idle machine.
-RECOVERY_TIMEOUT_S = 120.0
-END_TIMEOUT_S = 60.0
-
-
-class Command:
-    """A running ``python -m server``, its output in two files."""
-
-    def __init__(self, folder: Path, *arguments: str | Path, **environment: str) -> None:
-        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
-        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "server", *map(str, arguments)],
-                cwd=triton.REPOSITORY_ROOT,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-            )
-
-    def ready_lines(self) -> list[str]:
-        return self._stdout.read_text().splitlines()
-
-    def ours(self) -> list[str]:
-        """What the launcher itself said among Triton's log."""
-        return [line for line in self._stderr.read_text(errors="replace").splitlines() if line.startswith("server: ")]
-
-    def wait_until_ready(self, times: int = 1) -> str:
-        """Waits for the ready line, or the second one; returns the HTTP URL."""
-        triton.eventually(
-            lambda: len(self.ready_lines()) >= times or self.process.poll() is not None, READY_TIMEOUT_S, "the start"
-        )
-        assert self.process.poll() is None, self._stderr.read_text()[-3000:]
-        found = re.search(r"http (http://127\.0\.0\.1:\d+)", self.ready_lines()[times - 1])
-        assert found
-        return found[1]
-
-    def triton_pid(self) -> int:
-        """The tritonserver that runs at this moment."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child.pid for child in children if child.name() == "tritonserver")
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Sends a signal and waits; returns the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(END_TIMEOUT_S)
-
-    def leftovers(self) -> list[object]:
-        """Processes and files in /dev/shm that outlived the launcher."""
-        prefix = f"bert_triton_{self.process.pid}_"
-        return [*processes(prefix), *triton.shared_memory(self.process.pid)]
+from tests.e2e.server_command import END_TIMEOUT_S, FREE_PORTS, READY_TIMEOUT_S, RECOVERY_TIMEOUT_S, Command
 
 
 @pytest.fixture
@@ -79,8 +23,8 @@ def serve(tmp_path: Path, echo_repository: Path, echo_backends: Path) -> Iterato
     commands: list[Command] = []
 
     def start(*arguments: str | Path, **environment: str) -> Command:
-        ports = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
-        defaults = (f"--model-repository={echo_repository}", f"--backends={echo_backends}", *ports)
+        # The echo model was not exported: it has no manifest.
+        defaults = (f"--model-repository={echo_repository}", f"--backends={echo_backends}", "--no-verify", *FREE_PORTS)
         commands.append(Command(tmp_path, *defaults, *arguments, **environment))
         return commands[-1]
 
@@ -140,15 +84,26 @@ def test_what_dies_ends_the_server_where_that_is_asked(serve: Callable[..., Comm
     assert command.leftovers() == []
 
 
-def test_a_server_that_cannot_be_kept_up_is_given_up(serve: Callable[..., Command], echo_repository: Path) -> None:
-    command = serve("--max-restarts=1")
+def test_a_server_that_cannot_be_kept_up_is_given_up(serve: Callable[..., Command], tmp_path: Path) -> None:
+    backends = triton.write_backend(tmp_path / "backends")
+    command = serve("--max-restarts=1", f"--backends={backends}")
     command.wait_until_ready()
-    (echo_repository / "echo" / "config.pbtxt").write_text("cut off {")
+    (backends / "echo" / "model.py").write_text("import no_such_module\n")
     os.kill(command.triton_pid(), signal.SIGKILL)
     assert command.process.wait(RECOVERY_TIMEOUT_S) == 1
     assert "tritonserver ended (killed by SIGKILL); restarting the server" in command.ours()[0]
     assert re.search(r"the restart failed: .*echo.*; ending, since --max-restarts allows 1", command.ours()[1])
     assert command.leftovers() == []
+
+
+def test_a_restart_serves_what_was_served(serve: Callable[..., Command], echo_repository: Path) -> None:
+    command = serve("--max-restarts=1")
+    url = command.wait_until_ready()
+    (echo_repository / "echo" / "config.pbtxt").write_text("cut off {")
+    triton.write_model(echo_repository, "later")
+    os.kill(command.triton_pid(), signal.SIGKILL)
+    triton.eventually(lambda: len(command.ready_lines()) == 2 and triton.answers(url), RECOVERY_TIMEOUT_S, "recovery")
+    assert len(set(command.ready_lines())) == 1
 
 
 def test_a_killed_launcher_leaves_nothing(serve: Callable[..., Command], tmp_path: Path) -> None:

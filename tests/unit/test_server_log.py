@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import threading
+import time
 
 import pytest
 
+import server.log
 from server.endpoints import Endpoints
 from server.errors import ModelError, OptionError, PortError, StartError
-from server.log import Log, failed_models, failure
+from server.log import Log, failed_models, failure, is_tritons, refusal
 
 ENDPOINTS = Endpoints("127.0.0.1", 18100, 18101, 18102)
 VERSION = (
@@ -103,3 +106,32 @@ def test_log_is_drained_when_nobody_reads_the_sink() -> None:
     os.close(write)
     log.join()
     assert log.lines() == ["one"]
+
+
+def test_why_a_model_was_refused_is_read_from_what_came_since() -> None:
+    read, write = os.pipe()
+    log = Log(os.fdopen(read, "rb"), io.BytesIO())
+    os.write(write, f"{VERSION}\n".encode())
+    while log.count < 1:
+        time.sleep(0.01)
+    assert (log.since(0), log.since(1)) == ([VERSION], [])
+    later = f"other\n{VERSION.replace('nothere', 'again')}\n".encode()
+    threading.Timer(0.1, os.write, (write, later)).start()
+    assert refusal(log, 1, "bad").endswith("No module named 'again'"), "waited for, and the earlier one is past"
+    os.close(write)
+    log.join()
+
+
+def test_what_the_log_does_not_say_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.log, "REFUSAL_TIMEOUT_S", 0.0)
+    read, write = os.pipe()
+    log = Log(os.fdopen(read, "rb"), io.BytesIO())
+    os.close(write)
+    log.join()
+    assert refusal(log, 0, "bad") == "its log says why"
+
+
+@pytest.mark.parametrize("line", [VERSION, POLL, "2024-11-22T09:41:19Z I 5857 cache_manager.cc:480] ..."])
+def test_tritons_own_lines_are_told_from_what_it_prints_before(line: str) -> None:
+    assert is_tritons(line)
+    assert not any(map(is_tritons, [BAD_FLAG, CREATING, PROTOBUF, "Usage: tritonserver [options]"]))

@@ -22,6 +22,40 @@ def test_defaults_listen_on_this_machine_only() -> None:
     assert options.extra_args == ()
 
 
+def test_defaults_are_the_safe_ones() -> None:
+    options = parse([], {})
+    assert options.verify
+    assert options.restricted_apis == ("model-repository", "shared-memory", "trace", "logging")
+    assert (options.admin_key_file, options.control, options.trace_endpoint) == (None, None, None)
+    assert not options.triton_selects
+
+
+def test_what_is_restricted_can_be_chosen() -> None:
+    assert parse(["--restricted-apis=statistics,trace"], {}).restricted_apis == ("statistics", "trace")
+    assert parse([], {"BERT_TRITON_RESTRICTED_APIS": "none"}).restricted_apis == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--", "--model-control-mode=poll"], "what Triton then loads later is not verified"),
+        (["--no-verify", "--control=c", "--", "--model-control-mode=explicit"], "together with --control"),
+        (["--control=c", "--", "--allow-grpc=false"], "--control needs Triton's gRPC port"),
+        (["--control=c", "--", "--grpc-use-ssl=true"], "--control needs Triton's gRPC port without TLS"),
+        (["--", "--http-restricted-api=trace:a=b"], "use --restricted-apis, or set that to none"),
+        (["--trace-endpoint=http://c:4318/v1/traces", "--", "--trace-config=rate=1"], "together with --trace-endpoint"),
+    ],
+)
+def test_flags_that_make_each_other_untrue_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        parse(words, {})
+
+
+def test_polling_can_be_asked_for_where_nothing_is_verified() -> None:
+    assert parse(["--no-verify", "--", "--model-control-mode=poll"], {}).triton_selects
+    assert parse(["--restricted-apis=none", "--", "--http-restricted-api=trace:a=b"], {}).extra_args
+
+
 def test_flag_beats_environment_beats_default() -> None:
     environ = {"BERT_TRITON_HTTP_PORT": "9000", "BERT_TRITON_GRPC_PORT": "9001", "BERT_TRITON_HOST": ""}
     endpoints = parse(["--http-port", "9100"], environ).endpoints
@@ -38,6 +72,8 @@ def test_flag_beats_environment_beats_default() -> None:
         ("BERT_TRITON_START_TIMEOUT_S", "nan"),
         ("BERT_TRITON_ON_BACKEND_DEATH", "ignore"),
         ("BERT_TRITON_MODEL_CONFIG_NAME", "my gpu"),
+        ("BERT_TRITON_RESTRICTED_APIS", "trace,models"),
+        ("BERT_TRITON_TRACE_ENDPOINT", "collector:4318"),
     ],
 )
 def test_bad_values_are_errors_wherever_they_come_from(variable: str, value: str) -> None:

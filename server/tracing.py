@@ -1,0 +1,56 @@
+"""What has Triton, and the text models in it, send traces to a collector.
+
+Triton's own OpenTelemetry mode makes three spans of a request that carries a ``traceparent``: the request, the model,
+and its execution. A text model answers after its execution has ended, so its spans would not tell where the time went,
+and Triton cannot continue them in the tensor model: ``bert_text`` sends those itself, and finds the collector in the
+environment variable that OpenTelemetry has for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from server.errors import OptionError
+
+SERVICE_NAME = "bert-triton"
+ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+SERVICE_VARIABLE = "OTEL_SERVICE_NAME"
+
+
+def flags(endpoint: str | None) -> list[str]:
+    """For tritonserver; none without an endpoint."""
+    if endpoint is None:
+        return []
+    settings = (
+        "mode=opentelemetry",
+        "level=TIMESTAMPS",
+        "rate=0",  # of its own accord Triton traces nothing: every request that has a traceparent, and no other
+        "count=-1",
+        f"opentelemetry,url={endpoint}",
+        f"opentelemetry,resource=service.name={SERVICE_NAME}",
+    )
+    return [f"--trace-config={setting}" for setting in settings]
+
+
+def environment(endpoint: str | None) -> dict[str, str]:
+    """For tritonserver and its backends."""
+    return {} if endpoint is None else {ENDPOINT_VARIABLE: endpoint, SERVICE_VARIABLE: SERVICE_NAME}
+
+
+def parse_endpoint(text: str) -> str:
+    """A URL of OTLP over HTTP, such as http://collector:4318/v1/traces.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError(text)
+    return text
+
+
+def check_passed(passed: Mapping[str, list[str]], endpoint: str | None) -> None:
+    """Raises OptionError where both sides say how to trace."""
+    if endpoint is not None and "trace-config" in passed:
+        raise OptionError("--trace-config cannot be passed through together with --trace-endpoint; use one of them")
