@@ -20,9 +20,20 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"bert_triton_client"},
     "loadtest": {"bert_triton_client"},
     "demo": {"bert_triton_client", "server", "finetune"},
+    "deploy": {"bert_triton_client"},
     "bench": {"bert_triton_client", "server", "demo", "backends"},
 }
-PROJECT_PACKAGES = {"bert_triton_client", "export", "finetune", "server", "demo", "bench", "loadtest", "backends"}
+PROJECT_PACKAGES = {
+    "bert_triton_client",
+    "export",
+    "finetune",
+    "server",
+    "demo",
+    "bench",
+    "loadtest",
+    "deploy",
+    "backends",
+}
 # Installed inside Triton: nothing else may be imported there.
 INSIDE_TRITON = {"numpy", "tokenizers", "onnxruntime", "openvino", "triton_python_backend_utils"}
 

@@ -1,0 +1,1 @@
+"""Everything that runs the system in production; nothing else imports it."""
