@@ -1,0 +1,1 @@
+"""The Grafana dashboard as a program: ``content.py`` says what is shown, ``grafana.py`` how Grafana writes that."""
