@@ -2,6 +2,8 @@
 // on, and whether JSON is nested so much that it would end a Triton. Runs in nginx's JavaScript module (njs 0.7.9).
 
 const FRAME_HEADER_BYTES = 5;  // one byte for compression, four for the length
+const MALFORMED = 422;  // as in refusals.py
+const TOO_LARGE = 413;
 const MODEL_FIELD = 1;  // `model_name` of ModelInferRequest, `name` of the questions about a model
 const VARINT_MAX_BYTES = 10;
 
@@ -22,7 +24,7 @@ function pass(r) {
             r.variables.model = allowedModel(modelOf(messageOf(r.requestBuffer)), r.variables.allowed_models);
         }
     } catch (error) {
-        r.return(error.status || 400);
+        r.return(error.status || MALFORMED);
         return;
     }
     r.internalRedirect('@grpc_to_triton');
@@ -30,10 +32,16 @@ function pass(r) {
 
 // Passes a request of JSON on if it cannot be nested too deeply: brackets are counted, in texts too, which is quick.
 function passJson(r) {
-    const body = r.requestBuffer;
     const most = Number(r.variables.max_brackets);
+    let body;
+    try {
+        body = r.requestBuffer;
+    } catch (error) {
+        r.return(TOO_LARGE);  // so many small chunks that what they take is over the limit, though their sum is not
+        return;
+    }
     if (!body || brackets(body, 0x5b, most) + brackets(body, 0x7b, most) > most) {
-        r.return(400);
+        r.return(MALFORMED);
         return;
     }
     r.internalRedirect('@json_to_triton');
@@ -60,14 +68,14 @@ function judge(r) {
 
 function messageOf(body) {
     if (!body || body.length < FRAME_HEADER_BYTES) {
-        throw refusal(400);
+        throw refusal(MALFORMED);
     }
     if (body[0] !== 0) {
         throw refusal(415);
     }
     // A unary call has one message: what follows another one's end would be read by nobody, or by somebody else.
     if (body.readUInt32BE(1) !== body.length - FRAME_HEADER_BYTES) {
-        throw refusal(400);
+        throw refusal(MALFORMED);
     }
     return body.subarray(FRAME_HEADER_BYTES);
 }
@@ -82,7 +90,7 @@ function modelOf(message) {
         const type = tag % 8;
         const length = lengthOf(type, message, cursor);
         if (length > message.length - cursor.at) {
-            throw refusal(400);
+            throw refusal(MALFORMED);
         }
         if (field === MODEL_FIELD) {
             const value = type === 2 ? message.subarray(cursor.at, cursor.at + length).toString() : '';
@@ -109,7 +117,7 @@ function lengthOf(type, message, cursor) {
     case 5:
         return 4;
     }
-    throw refusal(400);
+    throw refusal(MALFORMED);
 }
 
 function varint(message, cursor) {
@@ -123,7 +131,7 @@ function varint(message, cursor) {
         }
         scale *= 128;
     }
-    throw refusal(400);
+    throw refusal(MALFORMED);
 }
 
 function allowedModel(model, allowed) {

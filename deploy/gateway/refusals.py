@@ -34,6 +34,7 @@ GRPC_STATUSES = (
     "UNAUTHENTICATED",
 )
 
+MALFORMED = 422  # gate.js says it
 NOTHING_ELSE = (
     "the gateway passes on inference, health, metadata and configuration of the models it names, nothing else"
 )
@@ -50,6 +51,7 @@ class Refusal:
         message: one line of ASCII without quotes, backslashes, ``$`` and ``%``.
         http_status: what HTTP is told, where that is not ``status``.
         counted: whether it counts for the limits of an address; what is limited or broken anyway does not.
+        early: whether it may come before the path is known, when nginx cannot go to a named location.
         headers: further ones, over both protocols.
     """
 
@@ -58,13 +60,14 @@ class Refusal:
     message: str
     http_status: int | None = None
     counted: bool = False
+    early: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
 def table(settings: Settings) -> tuple[Refusal, ...]:
     """Every refusal of the gateway."""
     return (
-        Refusal(400, "INVALID_ARGUMENT", "the request is malformed, or its JSON has too many brackets", counted=True),
+        Refusal(400, "INVALID_ARGUMENT", "this is no HTTP request", counted=True, early=True),
         Refusal(
             401,
             "UNAUTHENTICATED",
@@ -78,8 +81,15 @@ def table(settings: Settings) -> tuple[Refusal, ...]:
         Refusal(408, "DEADLINE_EXCEEDED", "the request did not arrive in time"),
         # "larger than max" is how gRPC itself says it.
         Refusal(413, "RESOURCE_EXHAUSTED", f"the request is larger than max ({_sizes(settings)})"),
-        Refusal(414, "INVALID_ARGUMENT", "the path is too long"),
+        Refusal(414, "INVALID_ARGUMENT", "the path is too long", early=True),
         Refusal(415, "UNIMPLEMENTED", "compressed requests are not taken: send it as it is", counted=True),
+        Refusal(
+            MALFORMED,
+            "INVALID_ARGUMENT",
+            "the request is malformed, or its JSON has too many brackets",
+            http_status=400,
+            counted=True,
+        ),
         Refusal(
             429,
             "RESOURCE_EXHAUSTED",
@@ -88,6 +98,8 @@ def table(settings: Settings) -> tuple[Refusal, ...]:
         ),
         Refusal(494, "INVALID_ARGUMENT", "the headers are too large", http_status=431),
         Refusal(497, "INVALID_ARGUMENT", "this port speaks TLS: write https:// or grpcs://", http_status=400),
+        Refusal(501, "UNIMPLEMENTED", "this way of sending a request is not known"),
+        Refusal(505, "UNIMPLEMENTED", "this version of HTTP is not known", early=True),
         Refusal(500, "INTERNAL", "the gateway failed; its log says more"),
         Refusal(502, "UNAVAILABLE", "no Triton could be reached"),
         Refusal(504, "DEADLINE_EXCEEDED", f"no Triton answered within {settings.try_timeout_s} s"),
@@ -111,8 +123,7 @@ def _limits(settings: Settings) -> str:
 def error_pages(refusals: tuple[Refusal, ...]) -> Iterator[str]:
     """The directives that send each status to its location; ``$wire`` is grpc or http."""
     for refusal in refusals:
-        kind = "counted" if refusal.counted else "refused"
-        yield f"error_page {refusal.status} = @${{wire}}_{kind}_{refusal.status};"
+        yield f"error_page {refusal.status} = {_entrance(refusal, '${wire}')};"
 
 
 def locations(refusals: tuple[Refusal, ...], limits: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
@@ -124,14 +135,19 @@ def locations(refusals: tuple[Refusal, ...], limits: tuple[str, ...]) -> Iterato
     """
     for refusal in refusals:
         for wire, answer in (("http", _http_answer(refusal)), ("grpc", _grpc_answer(refusal))):
-            name = f"location @{wire}_refused_{refusal.status}"
-            yield name, answer
-            if refusal.counted:
+            entrance, last = _entrance(refusal, wire), f"@{wire}_refused_{refusal.status}"
+            yield f"location {last}", answer
+            if entrance != last:
                 # `return` comes before the limits are looked at; a file that is not there comes after them.
-                yield (
-                    f"location @{wire}_counted_{refusal.status}",
-                    [*limits, f"try_files /none @{wire}_refused_{refusal.status};"],
-                )
+                counted = limits if refusal.counted else ()
+                internal, match = (("internal;",), "= ") if refusal.early else ((), "")
+                yield f"location {match}{entrance}", [*internal, *counted, f"try_files /none {last};"]
+
+
+def _entrance(refusal: Refusal, wire: str) -> str:
+    if refusal.early:
+        return f"/{wire}_early_{refusal.status}"
+    return f"@{wire}_{'counted' if refusal.counted else 'refused'}_{refusal.status}"
 
 
 def _http_answer(refusal: Refusal) -> list[str]:

@@ -14,6 +14,7 @@ from .request_log import GRPC, HTTP
 from .settings import Settings
 
 SERVICE = "/inference.GRPCInferenceService"
+CHUNKS_BYTES = 65536
 QUESTION_MAX_BYTES = 65536  # a question about a model is little more than its name
 TRIES = 2
 CONNECT_TIMEOUT_S = 1
@@ -186,8 +187,8 @@ def _bounds(settings: Settings, route: HttpRoute | GrpcRoute, infer_max_bytes: i
     return [
         *limits(settings, HEALTH if route.name == HEALTH else "requests"),
         f"client_max_body_size {max_bytes};",
-        # gate.js reads what is in memory; no text is written to a disk.
-        f"client_body_buffer_size {max_bytes};",
+        # gate.js reads what is in memory. Sent in chunks, a body takes more than its size.
+        f"client_body_buffer_size {max_bytes + CHUNKS_BYTES};",
     ]
 
 

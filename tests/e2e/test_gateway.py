@@ -143,6 +143,7 @@ REFUSED_PATHS = (
     "POST /v2/models/sentiment/infer/",
     "POST /v2/models/sentiment/infer%0A",
     "POST /json/v2/models/sentiment/infer",
+    "GET /http_early_400",
     "POST /v2/models/sentiment/../../repository/index",
     "POST /v2/models/sentiment/%2e%2e/%2e%2e/repository/index",
     "POST /v2//repository/index",
@@ -317,6 +318,47 @@ def test_nested_json_that_ends_a_triton_does_not_reach_it(gateway: Gateway, trit
     assert gateway.http("POST", INFER, nested(14_900)).status == 200
     assert gateway.http("POST", INFER, b"[" * 60_000, {"Inference-Header-Content-Length": "29999"}).status in (400, 500)
     assert all(server.running for server in tritons)
+
+
+def test_json_in_chunks_is_taken_up_to_the_same_size(gateway: Gateway) -> None:
+    chunked = {"Transfer-Encoding": "chunked"}
+    body = infer_body("a" * (MAX_JSON_BYTES - len(infer_body(""))))
+    assert len(body) == MAX_JSON_BYTES
+    pieces = [body[at : at + 8192] for at in range(0, len(body), 8192)]
+    assert gateway.http("POST", INFER, iter(pieces), chunked).status == 200
+    bytes_alone = [body[at : at + 1] for at in range(300_000)]
+    assert gateway.http("POST", INFER, iter(bytes_alone), chunked).status == 413
+
+
+def raw(gateway: Gateway, request: bytes) -> bytes:
+    """The answer to what no HTTP library would send."""
+    context = ssl.create_default_context(cafile=gateway.folder / "chain.pem")
+    with (
+        socket.create_connection(("localhost", gateway.port), 60) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(request)
+        return connection.makefile("rb").read()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"A-b /v2 HTTP/1.1", 400),
+        (b"GET  HTTP/1.1", 400),
+        (b"GET /v2 HTTP/9.9", 505),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1", 414),
+        (b"GET /v2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: zip", 501),
+        (b"GET /v2 HTTP/1.1\r\nHost: a\r\nHost: b", 400),
+        (b"TRACE /v2 HTTP/1.1\r\nHost: a", 405),
+    ],
+    ids=["method", "path", "version", "long", "encoding", "hosts", "trace"],
+)
+def test_what_is_no_request_is_refused_in_json(gateway: Gateway, request_line: bytes, status: int) -> None:
+    head, _, body = raw(gateway, request_line + b"\r\nConnection: close\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode()
+    assert b"application/json" in head
+    assert json.loads(body)["error"]
 
 
 def test_headers_that_are_too_large_are_refused(gateway: Gateway) -> None:
