@@ -5,13 +5,14 @@ Triton counts (its statistics, and the metrics of ``bert_text``) is taken as a d
 inside ``bert_text`` are timed in this process: its own functions on the same texts, in batches of the size that the
 load had. What is left of the client's time is the hops between processes and threads: it is a remainder, and says so.
 
-Then one client asks for known texts, over gRPC and over HTTP, while the others keep the model busy. Run it with
-``make bench-stages``.
+Then one client asks for a known text, over gRPC and over HTTP, alone and while the others keep the model busy. Run it
+with ``make bench-stages``.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import shutil
 import statistics
 import sys
@@ -20,6 +21,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +58,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Cached:
-    """Answers from the cache while others load the model."""
+    """Answers from the cache while ``others`` load the model."""
 
     protocol: str
+    others: int
     p50_us: float
     p99_us: float
     busy_texts_per_s: float
@@ -243,12 +246,16 @@ _STAGES = (
 )
 
 
-def cached_under_load(server: TritonServer, texts: Iterator[str], clients: int, requests: int) -> list[Cached]:
-    """Both protocols, one client each, while ``clients`` others ask for new texts."""
+def cached_beside(server: TritonServer, texts: Iterator[str], clients: int, requests: int) -> list[Cached]:
+    """Both protocols, one client each in a process of its own, while ``clients`` others ask for new texts."""
     lock, done = threading.Lock(), threading.Event()
     answered = [0]
     rows = []
-    with Client(server.grpc_url, model=DEMO_MODEL) as busy:
+    # A thread of this process would wait for the others' turns with the interpreter, not for the server.
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as asker,
+        Client(server.grpc_url, model=DEMO_MODEL) as busy,
+    ):
 
         def keep_busy() -> None:
             while not done.is_set():
@@ -262,19 +269,25 @@ def cached_under_load(server: TritonServer, texts: Iterator[str], clients: int, 
             thread.start()
         try:
             for protocol, url in (("gRPC", server.grpc_url), ("HTTP", server.http_url)):
-                with Client(url, model=DEMO_MODEL) as client:
-                    known = "A text that everybody asks for."
-                    client.classify(known)
-                    before, started = answered[0], time.perf_counter()
-                    load = put(client.classify, [known] * requests, 1)
-                    per_s = (answered[0] - before) / (time.perf_counter() - started)
-                p50_ms, p99_ms = np.percentile(load.latencies_ms, [50, 99])
-                rows.append(Cached(protocol, p50_ms * 1000, p99_ms * 1000, per_s))
+                asker.submit(ask_for_known, url, requests // 10).result()  # its imports, its connection's cost
+                before, started = answered[0], time.perf_counter()
+                latencies_ms = asker.submit(ask_for_known, url, requests).result()
+                per_s = (answered[0] - before) / (time.perf_counter() - started)
+                p50_ms, p99_ms = np.percentile(latencies_ms, [50, 99])
+                rows.append(Cached(protocol, clients, p50_ms * 1000, p99_ms * 1000, per_s))
         finally:
             done.set()
             for thread in threads:
                 thread.join()
     return rows
+
+
+def ask_for_known(url: str, requests: int) -> list[float]:
+    """Milliseconds of each of so many requests for one text, which is in the cache from the first on."""
+    known = "A text that everybody asks for."
+    with Client(url, model=DEMO_MODEL) as client:
+        client.classify(known)
+        return put(client.classify, [known] * requests, 1).latencies_ms
 
 
 def main() -> None:
@@ -306,7 +319,9 @@ def main() -> None:
             many = measure(counters, client, some(4 * options.texts), options.clients)
             print("  stages measured", file=sys.stderr)
             rows = stage_table(inside, sentences[: options.texts], cached, one, many)
-            hits = cached_under_load(server, texts, options.clients, options.cached)
+            hits = [
+                row for others in (0, options.clients) for row in cached_beside(server, texts, others, options.cached)
+            ]
     method = (
         f"demo model, {tensor_model}, one new movie sentence a request over gRPC, {many.counted['tokens']:.0f} tokens "
         f"a text; mean microseconds of a request; with {options.clients} clients an execution held {many.batch:.1f} "
@@ -314,9 +329,15 @@ def main() -> None:
     )
     lines = [f"| stage | 1 client | {options.clients} clients | known from |", "|---|---|---|---|"]
     lines += [f"| {row.stage} | {row.one_us:.0f} | {row.many_us:.0f} | {row.how} |" for row in rows]
-    lines += ["", f"| answer from the cache, {options.clients} other clients | p50 µs | p99 µs | others' texts/s |"]
-    lines += ["|---|---|---|---|"]
-    lines += [f"| {row.protocol} | {row.p50_us:.0f} | {row.p99_us:.0f} | {row.busy_texts_per_s:.0f} |" for row in hits]
+    lines += [
+        "",
+        "| answer from the cache | other clients | p50 µs | p99 µs | others' texts/s |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.protocol} | {row.others} | {row.p50_us:.0f} | {row.p99_us:.0f} | {row.busy_texts_per_s:.0f} |"
+        for row in hits
+    ]
     publish("bench-stages", method, "\n".join(lines), [*rows, *hits])
 
 

@@ -1,12 +1,14 @@
 """Which of the waiting texts go into the next call of the tensor model.
 
-The oldest always does. The others are those nearest to it in length, as long as they fit the budget and as long as
-one call for all is cheaper than two: an execution that could be cut in two, sorted by length, such that the padding
-saved is worth more than a second call, is not formed. Costs are counted in tokens.
+The oldest always does. The others are those nearest to it in length, as long as they fit the budget (and a share of it,
+where several instances of the tensor model wait for work) and as long as one call for all is cheaper than two: an
+execution that could be cut in two, sorted by length, such that the padding saved is worth more than a second call, is
+not formed. Costs are counted in tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,13 +63,21 @@ class Budget:
         """What a call costs beside its rows, in tokens."""
         return self.max_tokens * CALL_SHARE_OF_BUDGET
 
+    def share(self, tokens: int, idle: int) -> int:
+        """Most tokens of the next execution of ``tokens`` that wait, while ``idle`` instances have nothing to compute.
 
-def choose(lengths: Sequence[int], budget: Budget) -> list[int]:
+        An instance that idles is worth more than a full execution, as long as its share is worth a call.
+        """
+        return max(math.ceil(tokens / max(1, idle)), math.ceil(self.call_cost))
+
+
+def choose(lengths: Sequence[int], budget: Budget, idle: int = 1) -> list[int]:
     """The texts of the next execution.
 
     Args:
         lengths: tokens of each waiting text, in order of arrival; at least one.
         budget: what an execution may hold.
+        idle: instances of the tensor model that have nothing to compute.
 
     Returns:
         Indices into ``lengths``, the shortest text first; 0, the oldest text, is among them.
@@ -75,7 +85,7 @@ def choose(lengths: Sequence[int], budget: Budget) -> list[int]:
     order = sorted(range(len(lengths)), key=lengths.__getitem__)  # stable: the oldest first among equals
     costs = budget.row_costs([lengths[index] for index in order])
     first = last = order.index(0)
-    tokens = lengths[0]
+    tokens, most_tokens = lengths[0], budget.share(sum(lengths), idle)
     longer, shorter = True, True  # whether the window may still grow there: what did not fit never will
     while True:
         longer = longer and last + 1 < len(order)
@@ -85,7 +95,7 @@ def choose(lengths: Sequence[int], budget: Budget) -> list[int]:
         up = longer and (not shorter or costs[last + 1] - costs[last] <= costs[first] - costs[first - 1])
         low, high = (first, last + 1) if up else (first - 1, last)
         added = lengths[order[high if up else low]]
-        fits = budget.fits(high - low + 1, tokens + added, lengths[order[high]])
+        fits = tokens + added <= most_tokens and budget.fits(high - low + 1, tokens + added, lengths[order[high]])
         if fits and _worth_one_call(costs[low : high + 1], budget.call_cost):
             first, last, tokens = low, high, tokens + added
         elif up:

@@ -61,7 +61,8 @@ class Scheduler:
         self._add = add
         self._log = log
         budget = Budget(settings.max_tokens, settings.max_batch_size, settings.packed)
-        self._queue = TextQueue(budget, settings.cache_size, settings.max_queue_size)
+        instances = max(1, settings.calls_in_flight - 1)  # one call waits for the first that is free
+        self._queue = TextQueue(budget, settings.cache_size, settings.max_queue_size, instances)
         watch(metrics.WAITING_TEXTS, lambda: self._queue.waiting)
         watch(metrics.CACHE_ENTRIES, lambda: self._queue.cached)
         self._threads = [
@@ -116,6 +117,7 @@ class Scheduler:
                 self._tokenise(work.to_read)
             elif work.to_compute:
                 self._compute(work.to_compute)
+                self._queue.computed()
 
     def _tokenise(self, waiting: Sequence[Text]) -> None:
         encoded = self._encode([text.decoded for text in waiting])

@@ -69,7 +69,7 @@ class Work:
 
     Attributes:
         to_read: tokenise these and hand them to `TextQueue.read`, or
-        to_compute: compute these in one execution and hand them to `TextQueue.finish`.
+        to_compute: compute these in one execution, hand them to `TextQueue.finish` and say `TextQueue.computed`.
         settled: answer these requests: they came too late.
     """
 
@@ -85,14 +85,22 @@ class TextQueue:
         budget: what an execution may hold.
         cache_size: answers kept; 0 = none.
         max_queue_size: a request that needs a text computed is refused while so many texts wait; 0 = never.
+        instances: of the tensor model, among which what waits is divided while they have nothing to compute.
         clock: seconds, as `time.monotonic`.
     """
 
     def __init__(
-        self, budget: Budget, cache_size: int, max_queue_size: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        budget: Budget,
+        cache_size: int,
+        max_queue_size: int = 0,
+        instances: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = budget
         self._max_queue_size = max_queue_size
+        self._instances = instances
+        self._computing = 0  # executions that were taken and are not finished
         self._clock = clock
         self._cache: TextCache[Answer] = TextCache(cache_size)
         self._in_flight: dict[bytes, Text] = {}
@@ -140,7 +148,7 @@ class TextQueue:
         if missing and self._closed:
             request.fail(CLOSED)
         elif 0 < self._max_queue_size <= self.waiting and any(key not in self._in_flight for _, key, _ in missing):
-            request.fail(_full(self.waiting, self._max_queue_size))
+            request.fail(queue_full(self.waiting, self._max_queue_size))
         if request.failure is not None:
             return 0
         for index, key, decoded in missing:
@@ -178,7 +186,10 @@ class TextQueue:
         self._ready = [text for text in self._ready if self._still_wanted(text, settled)]
         group: list[Text] = []
         if self._ready:
-            group = [self._ready[index] for index in choose([text.length for text in self._ready], self._budget)]
+            lengths = [text.length for text in self._ready]
+            indices = choose(lengths, self._budget, self._instances - self._computing)
+            group = [self._ready[index] for index in indices]
+            self._computing += 1
             chosen = set(map(id, group))
             self._ready = [text for text in self._ready if id(text) not in chosen]
             for text in group:
@@ -234,6 +245,11 @@ class TextQueue:
                     self._forget(text)
         return settled
 
+    def computed(self) -> None:
+        """An execution that was taken is over, whatever became of its texts."""
+        with self._changed:
+            self._computing -= 1
+
     def fail(self, requests: Iterable[TextRequest], failure: Failure) -> list[TextRequest]:
         """Fail requests whose texts were taken; those that this settled, which are the caller's to answer."""
         with self._changed:
@@ -256,7 +272,8 @@ class TextQueue:
             return [request for request, _ in places if request.fail(CLOSED)]
 
 
-def _full(waiting: int, max_queue_size: int) -> Failure:
+def queue_full(waiting: int, max_queue_size: int) -> Failure:
+    """Why a request is not taken in."""
     return Failure(
         UNAVAILABLE,
         f"{waiting} texts wait already, of at most {max_queue_size} (max_queue_size); try again later",

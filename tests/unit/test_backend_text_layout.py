@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,17 @@ def test_no_cut_in_two_would_be_cheaper(lengths: list[int], budget: Budget) -> N
     whole = cost(own, budget)
     for cut in range(1, len(own)):
         assert whole <= cost(own[:cut], budget) + cost(own[cut:], budget) + 1e-6
+
+
+@given(LENGTHS, BUDGETS, st.integers(2, 4))
+def test_idle_instances_get_their_share_but_none_less_than_a_call_costs(
+    lengths: list[int], budget: Budget, idle: int
+) -> None:
+    chosen = choose(lengths, budget, idle)
+    assert 0 in chosen
+    if len(chosen) > 1:
+        tokens = sum(lengths[index] for index in chosen)
+        assert tokens <= max(math.ceil(sum(lengths) / idle), math.ceil(budget.call_cost))
 
 
 @given(LENGTHS, BUDGETS)

@@ -27,9 +27,11 @@ class Clock:
 class Bench:
     """A queue, driven by hand. A text of n words has n tokens."""
 
-    def __init__(self, *, max_tokens: int = 16, cache_size: int = 10, max_queue_size: int = 0) -> None:
+    def __init__(
+        self, *, max_tokens: int = 16, cache_size: int = 10, max_queue_size: int = 0, instances: int = 1
+    ) -> None:
         self.clock = Clock()
-        self.queue = TextQueue(Budget(max_tokens, 8), cache_size, max_queue_size, self.clock)
+        self.queue = TextQueue(Budget(max_tokens, 8), cache_size, max_queue_size, instances, clock=self.clock)
         self.settled: list[TextRequest] = []
 
     def request(self, *texts: str, timeout_s: float | None = None) -> TextRequest:
@@ -72,6 +74,7 @@ class Bench:
     def finish(self, group: list[Text], failure: Failure | None = None) -> None:
         outcomes = [(text, failure or Answer(np.array([len(text.decoded)], np.float32), False)) for text in group]
         self.settled += self.queue.finish(outcomes)
+        self.queue.computed()
 
 
 def words(texts: list[Text]) -> list[str]:
@@ -107,6 +110,18 @@ def test_an_execution_takes_what_arrived_while_the_last_one_ran() -> None:
     bench.finish(running)
     bench.read()
     assert words(bench.group()) == ["b", "c"]
+
+
+def test_idle_instances_share_what_waits_and_a_busy_one_gets_nothing() -> None:
+    bench = Bench(instances=3)
+    bench.ask("a b", "c d", "e f", "g h", "i j", "k l")
+    bench.read()
+    first, second, third = bench.group(), bench.group(), bench.group()
+    assert [len(group) for group in (first, second, third)] == [2, 2, 2]
+    bench.ask("m n", "o p", "q r", "s t")
+    bench.read()
+    bench.finish(second)
+    assert words(bench.group()) == ["m n", "o p", "q r", "s t"]
 
 
 def test_the_oldest_text_is_served_before_better_fits() -> None:
