@@ -9,7 +9,7 @@
     │   ├── ModelNotFoundError       the server has no such model or version
     │   └── AccessDeniedError        the server or a gateway wants credentials
     ├── UnavailableError           nothing wrong with the call: try again later
-    │   ├── ServerUnreachableError   no connection, or it broke
+    │   ├── ServerUnreachableError   no connection, or it broke, or the model's process is dead
     │   ├── OverloadedError          the model's queue is full or too slow
     │   └── NotReadyError            `wait_until_ready` waited in vain
     ├── DeadlineExceededError      no answer in time; also a `TimeoutError`
@@ -72,7 +72,7 @@ class UnavailableError(BertTritonError):
 
 
 class ServerUnreachableError(UnavailableError):
-    """No connection could be made, or it broke before the answer was complete."""
+    """No connection could be made, or it broke before the answer was complete, or the model's process is dead."""
 
 
 class OverloadedError(UnavailableError):

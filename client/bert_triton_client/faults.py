@@ -67,10 +67,13 @@ FAULTS: tuple[Fault, ...] = (
     _row(AccessDeniedError, "UNAUTHENTICATED PERMISSION_DENIED", (401, 403, 407)),
     _row(InvalidRequestError, "RESOURCE_EXHAUSTED", (), r"larger than max"),
     _row(InvalidRequestError, "", (413,)),
-    _row(OverloadedError, "UNAVAILABLE", (503,), r"maximum queue size|timeout expired"),
+    # Triton's own queue, and that of bert_text.
+    _row(OverloadedError, "UNAVAILABLE", (503,), r"maximum queue size|timeout expired|max_queue_size|timeout passed"),
     _row(OverloadedError, "RESOURCE_EXHAUSTED", (429, 503)),
     _row(DeadlineExceededError, "DEADLINE_EXCEEDED", (408, 504)),
     _row(ServerUnreachableError, "UNAVAILABLE", (502,)),
+    # The process of the model died; whoever watches the server starts it anew.
+    _row(ServerUnreachableError, "INTERNAL", (500,), r"Stub process .* is not healthy"),
     # A queue that dropped a request because its caller went away, or a proxy that did.
     _row(ServerUnreachableError, "CANCELLED ABORTED", (499,)),
     _row(ModelNotFoundError, "NOT_FOUND", ()),

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import bert_triton_client as btc
+from backends.bert_text.text_queue import LATE, queue_full
 from bert_triton_client import errors
 from bert_triton_client.faults import FAULTS, error_from_grpc, error_from_http
 
@@ -61,12 +62,15 @@ OBSERVED = [
     ("UNAVAILABLE", 503, "model 'sentiment' is not ready", btc.ModelNotFoundError),
     ("UNAVAILABLE", 503, "Exceeds maximum queue size", btc.OverloadedError),
     ("UNAVAILABLE", 503, "Request timeout expired", btc.OverloadedError),
+    # What bert_text says of its own queue.
+    ("UNAVAILABLE", 503, queue_full(waiting=64, max_queue_size=64).message, btc.OverloadedError),
+    ("UNAVAILABLE", 503, LATE.message, btc.OverloadedError),
+    ("INTERNAL", 500, "Stub process 'sentiment_0_0' is not healthy.", btc.ServerUnreachableError),
     ("RESOURCE_EXHAUSTED", 429, "slow down", btc.OverloadedError),
     ("RESOURCE_EXHAUSTED", 413, "Received message larger than max (9 vs. 4)", btc.InvalidRequestError),
     ("UNAVAILABLE", 403, "This protocol is restricted, expecting header 'x'", btc.AccessDeniedError),
     ("UNAUTHENTICATED", 401, "who are you", btc.AccessDeniedError),
     ("PERMISSION_DENIED", 403, "not you", btc.AccessDeniedError),
-    ("INTERNAL", 500, "Stub process 'sentiment_0_0' is not healthy.", btc.ServerFaultError),
     ("UNKNOWN", 500, "?", btc.ServerFaultError),
     ("DEADLINE_EXCEEDED", 504, "Deadline Exceeded", btc.DeadlineExceededError),
     ("UNAVAILABLE", 502, "bad gateway; Socket closed", btc.ServerUnreachableError),
