@@ -31,7 +31,7 @@ setup: $(VENV)/.installed-all  ## the virtual environment in .venv, with load te
 
 repository: model_repository/$(DEMO_NAME)/1/manifest.json  ## the demo model, exported into model_repository/
 
-test: repository $(VENV)/.installed-all browser  ## every test (TESTS=tests/unit for a part)
+test: repository $(VENV)/.installed-all debian  ## every test (TESTS=tests/unit for a part)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.installed-all  ## ruff and mypy
@@ -66,20 +66,33 @@ bench-settings: repository  ## engines, threads, instances, token budgets: alone
 bench-stages: repository  ## where the time of a request goes, in microseconds a stage; answers from the cache
 	@$(BIN)/python -m bench.stages
 
+bench-gateway: repository  ## what the gateway adds: the same Triton directly and through it, in turn
+	@$(BIN)/python -m bench.gateway
+
 bench-memory: repository  ## memory of the server over 10,000 random batches
 	@$(BIN)/python -m bench.memory
+
+drill: repository  ## overload, failures and a change of version under load (DRILL=soak for 30 minutes at 80 %)
+	@$(BIN)/python -m bench.drill $(DRILL)
 
 clean:  ## remove what was built: build/ and the exported versions (the virtual environment stays)
 	rm -rf build model_repository/*/[0-9]*
 
-# The load test's report is looked at in a real browser. Without one, and without the right to install one, that test
-# skips and says so.
-browser:
-	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
-	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing chromium for the browser test" >&2 && \
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || true
+# Some tests run what Debian packages: a browser, the gateway's nginx, Prometheus, docker. What is missing is installed, if
+# this is root's Debian, and no service of it is started; otherwise those tests skip and say what they miss.
+DEBIAN := chromium nginx libnginx-mod-http-js mtail prometheus openssl docker.io docker-compose mmdebstrap iptables
 
-.PHONY: help run demo setup repository test lint tables browser bench bench-agreement bench-generator bench-memory bench-overhead \
+debian:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+	missing=$$(for name in $(DEBIAN); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \
+	for name in google-chrome chromium-browser; do command -v $$name >/dev/null && missing=$$(echo "$$missing" | grep -vx chromium); done; \
+	[ -n "$$missing" ] || exit 0; \
+	echo "Installing for tests:" $$missing >&2; \
+	policy=/usr/sbin/policy-rc.d; \
+	[ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' > $$policy && chmod +x $$policy && trap "rm -f $$policy" EXIT; }; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || true
+
+.PHONY: help run demo setup repository test lint tables debian drill bench bench-agreement bench-gateway bench-generator bench-memory bench-overhead \
 	bench-packing bench-queue-policy bench-settings bench-stages clean
 
 # constraints.txt is the whole list, so nothing is left to resolve, and two pips share it: a third of the time.

@@ -75,8 +75,7 @@ def exported(
     """
     row = MODELS[model]
     engine_flags = ["--engine", engine, *([] if packing else ["--no-packing"])]
-    arguments = ["--task", "text-classification", "--cache-size", "0", "--precision", *precisions, *row.flags]
-    arguments += [*engine_flags, *(["--serve-precision", serve] if serve else [])]
+    arguments = _arguments(row, precisions, engine_flags, serve)
     parts = [*precisions, engine, "packed" if packing else "padded", *([f"serves_{serve}"] if serve else [])]
     folder = BENCH / "models" / model / "-".join(parts)
     wanted = None if serve is None and engine == "auto" else precisions
@@ -96,6 +95,22 @@ def exported(
             made.rename(folder)
             shutil.rmtree(partial)
     return folder
+
+
+def export_again(model: str, checkpoint: Path, repository: Path, precision: str) -> None:
+    """The next version of a model in a repository of `exported`, from another checkpoint, on the same engine.
+
+    Raises:
+        ModelError: it was not published.
+    """
+    row = MODELS[model]
+    engine_flags = ["--engine", read_config(repository, f"{row.text_model}_{precision}").backend]
+    command = ["--model", str(checkpoint), "--name", row.text_model]
+    command += _arguments(row, (precision,), engine_flags, precision)
+    before = newest_version(repository, row.text_model)
+    _export([*command, "--output", str(repository)], repository, row.text_model, (precision,))
+    if newest_version(repository, row.text_model) == before:
+        raise ModelError(f"export published no version of {row.text_model} after {before.name} in {repository}")
 
 
 def bert_base_repository(precision: str) -> Path:
@@ -127,6 +142,11 @@ def newest_version(repository: Path, name: str) -> Path:
     """The folder of a model's newest version."""
     versions = [path for path in (repository / name).iterdir() if path.name.isdigit()]
     return max(versions, key=lambda path: int(path.name))
+
+
+def _arguments(row: Model, precisions: Sequence[str], engine_flags: Sequence[str], serve: str | None) -> list[str]:
+    arguments = ["--task", "text-classification", "--cache-size", "0", "--precision", *precisions, *row.flags]
+    return [*arguments, *engine_flags, *(["--serve-precision", serve] if serve else [])]
 
 
 def _export(arguments: Sequence[str], repository: Path, text_model: str, wanted: Sequence[str] | None) -> None:

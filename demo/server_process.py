@@ -59,20 +59,23 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(flags: Sequence[str], log: Path, *, own_group: bool = False) -> Iterator[ServerProcess]:
+def serving(
+    flags: Sequence[str], log: Path, *, own_group: bool = False, wrapper: Sequence[str] = ()
+) -> Iterator[ServerProcess]:
     """Starts ``python -m server`` with ``flags`` and ends it afterwards, whatever happens.
 
     Args:
         flags: of the server.
         log: where Triton's log goes.
         own_group: a Ctrl-C in the terminal does not reach the server, only this process.
+        wrapper: a command that becomes the one behind it, such as ``nice``.
 
     Raises:
         NotServingError: it ended before it was ready.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "server", *flags]
+    command = [*wrapper, sys.executable, "-m", "server", *flags]
     with (
         log.open("wb") as sink,
         subprocess.Popen(

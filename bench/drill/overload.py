@@ -1,0 +1,160 @@
+"""Three times what the server can, for minutes.
+
+A text model with a bounded queue refuses what finds the queue full at once (UNAVAILABLE), and what waited too long when
+its time is up. So whoever is accepted is answered within the time-out plus the execution under way, and the server
+goes on at its full rate, at a memory that does not grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.drill.arrivals import ANSWERED, Ask, Outcomes, closed_for, latency_ms, median_ms, poisson, without_retries
+from bench.drill.findings import Finding, at_least, at_most
+from bench.drill.resources import Resources, resources, server_processes
+from bench.drill.served import Served
+from bench.load import percentile
+from server import TritonServer
+
+FACTOR = 3
+CALLERS = 32
+EXECUTION_CALLERS = 14  # whose texts, of 36 tokens in the mean, are one full execution
+QUEUE_SECONDS = 1.0  # the queue holds what the server does in that time: more than the time-out allows
+TIMEOUT_MS = 750
+REFUSAL_MS = 50
+RECOVERY_S = 2.0
+PROBE_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What was measured.
+
+    Attributes:
+        capacity_per_s: answers a second to `CALLERS` callers, median of before and after.
+        lone_ms: median latency of a lone request.
+        longest_execution_ms: the slowest of requests by so many callers that their texts are one execution.
+        queue: most waiting texts.
+        load: the overload itself.
+        before: resources of the server after the warm-up.
+        after: after the overload.
+        recovery_s: from the end of the load, answers still to come included, until a lone request takes at most
+            twice its time before.
+    """
+
+    capacity_per_s: float
+    lone_ms: float
+    longest_execution_ms: float
+    queue: int
+    load: Outcomes
+    before: Resources
+    after: Resources
+    recovery_s: float
+
+
+def drill(served: Served, seconds: float) -> tuple[str, list[Finding]]:
+    """Measures; what was done in words, and the findings."""
+    with tempfile.TemporaryDirectory() as folder:
+        capacity = _capacity(served, Path(folder) / "free", seconds=min(15.0, seconds))
+        queue = max(8, round(capacity * QUEUE_SECONDS))
+        repository = served.repository(
+            Path(folder) / "bounded", {"max_queue_size": str(queue), "queue_timeout_ms": str(TIMEOUT_MS)}
+        )
+        found = _overload(served, repository, capacity, queue, seconds)
+    said = (
+        f"{served}; {FACTOR} x its capacity of {capacity:.0f} texts/s at random times for {seconds:.0f} s over gRPC, "
+        f"one text a request, no retries; max_queue_size {queue}, queue_timeout_ms {TIMEOUT_MS}"
+    )
+    return said, _findings(found)
+
+
+def _capacity(served: Served, folder: Path, seconds: float) -> float:
+    with TritonServer(served.repository(folder, {})) as server:
+        return asyncio.run(_closed_rate(server.grpc_url, served, seconds))
+
+
+async def _closed_rate(url: str, served: Served, seconds: float) -> float:
+    async with without_retries(url, served.model) as client:
+        await closed_for(client.classify, served.texts, CALLERS, 2.0)  # warm-up
+        return (await closed_for(client.classify, served.texts, CALLERS, seconds)).per_s
+
+
+def _overload(served: Served, repository: Path, capacity: float, queue: int, seconds: float) -> Overload:
+    with TritonServer(repository) as server:
+        return asyncio.run(_measure(server, served, capacity, queue, seconds))
+
+
+async def _measure(server: TritonServer, served: Served, capacity: float, queue: int, seconds: float) -> Overload:
+    processes = server_processes(server)
+    async with without_retries(server.grpc_url, served.model) as client:
+        await closed_for(client.classify, served.texts, min(CALLERS, queue), 2.0)
+        lone = await closed_for(client.classify, served.texts, 1, 3.0)
+        executions = await closed_for(client.classify, served.texts, EXECUTION_CALLERS, 5.0)
+        # The first overload fills what is filled once: arenas, caches of shapes, connection buffers.
+        await poisson(client.classify, served.texts, FACTOR * capacity, min(30.0, seconds / 4), seed=1)
+        before = resources(processes)
+        load = await poisson(client.classify, served.texts, FACTOR * capacity, seconds)
+        answered_late_s = load.elapsed_s - seconds  # what was accepted last
+        recovery_s = answered_late_s + await _recovery(client.classify, served.texts, 2 * median_ms(lone.answered))
+        after = resources(processes)
+        again = await closed_for(client.classify, served.texts, min(CALLERS, queue), min(15.0, seconds))
+    return Overload(
+        (capacity + again.per_s) / 2,
+        median_ms(lone.answered),
+        latency_ms(executions.answered, 1.0),
+        queue,
+        load,
+        before,
+        after,
+        recovery_s,
+    )
+
+
+async def _recovery(ask: Ask, texts: Sequence[str], limit_ms: float) -> float:
+    """Seconds until a lone request is answered within the limit."""
+    started = time.perf_counter()
+    while time.perf_counter() - started < 60:
+        found = await closed_for(ask, texts, 1, PROBE_EVERY_S)
+        if found.answered and min(outcome.latency_ms for outcome in found.answered) <= limit_ms:
+            break
+    return time.perf_counter() - started
+
+
+def _late_ms(load: Outcomes) -> float:
+    return percentile([outcome.late_ms for outcome in load.all], 0.99)
+
+
+def _findings(found: Overload) -> list[Finding]:
+    load = found.load
+    failed = [outcome for outcome in load.all if outcome.kind != ANSWERED]
+    refused = [outcome for outcome in failed if "max_queue_size" in outcome.message]
+    timed_out = [outcome for outcome in failed if "max_queue_size" not in outcome.message]
+    bound_ms = TIMEOUT_MS + found.longest_execution_ms
+    return [
+        Finding("requests", "", f"{len(load.all)}: {load.kinds()}"),
+        Finding("messages of those refused", "", load.messages()),
+        Finding("sent late by the load generator, which shares the cores: p99", "", f"{_late_ms(load):.0f} ms"),
+        *(
+            at_most(
+                f"refused, queue full: p{share * 100:.0f} since it was sent",
+                REFUSAL_MS,
+                latency_ms(refused, share, since_sent=True),
+                "ms",
+                1,
+            )
+            for share in (0.5, 0.99)
+        ),
+        at_most("timed out in the queue: slowest", round(bound_ms), latency_ms(timed_out, 1.0), "ms")
+        if timed_out
+        else Finding("timed out in the queue", "", "none"),
+        at_most("accepted: p99", round(bound_ms), latency_ms(load.answered, 0.99), "ms"),
+        at_least("answers/s, of the maximum", 0.9, load.per_s / found.capacity_per_s, ""),
+        at_most("memory, growth of all server processes", 5, found.after.growth_percent(found.before), "%", 1),
+        Finding("shared memory, descriptors before and after", "", f"{found.before} and {found.after}"),
+        at_most("recovery: a lone request within twice its time before", RECOVERY_S, found.recovery_s, "s", 2),
+    ]
