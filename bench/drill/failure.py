@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from bench.drill import troubles
-from bench.drill.arrivals import Ask, Outcomes, closed, closed_for, latency_ms, median_ms, without_retries
+from bench.drill.arrivals import ANSWERED, Ask, Outcomes, closed, closed_for, latency_ms, median_ms, without_retries
 from bench.drill.findings import Finding, at_most, none_of
 from bench.drill.served import FREE_PORTS, Served
 from bert_triton_client import AsyncClient, BertTritonError, Classification
@@ -29,6 +29,7 @@ AFTER_S = 2.0  # the callers go on so long after the trouble
 BACK_WITHIN_S = 30.0
 DRAIN_S = 10
 TRIES_TIMEOUT_S = 60.0
+STOPPING = ("ServerUnreachableError", "NotReadyError")
 
 
 def drill(served: Served) -> tuple[str, list[Finding]]:
@@ -160,11 +161,11 @@ def _longest_gap_s(outcomes: Outcomes) -> float:
 def _stopped(process: ServerProcess, served: Served) -> list[Finding]:
     """SIGTERM while connections are kept open and requests are under way."""
     outcomes, took_s = asyncio.run(_stop_under_load(process, served))
-    cut = [outcome for outcome in outcomes.all if outcome.kind not in ("answered", "ServerUnreachableError")]
+    cut = [outcome for outcome in outcomes.all if outcome.kind not in (ANSWERED, *STOPPING)]
     return [
         at_most("SIGTERM with open connections under load: ended after", DRAIN_S + 5, took_s, "s", 1),
         none_of(
-            "SIGTERM: requests with another outcome than an answer or UNAVAILABLE",
+            "SIGTERM: requests that were neither answered nor refused as worth another try",
             len(cut),
             len(outcomes.all),
             f"{outcomes.kinds()}; {outcomes.messages()}",

@@ -195,12 +195,12 @@ def _asked(process: ServerProcess, served: Served, size_bytes: int) -> str:
 
 
 TROUBLES = (
+    Trouble("full /dev/shm", full_shared_memory),  # before larger messages have made the regions grow
     Trouble("1,000 idle connections", _idle_connections),
     Trouble("half-open requests", _half_open),
     Trouble("slow clients", _slow_client),
     Trouble("a 64 MB message, HTTP", _large_http),
     Trouble("a 64 MB message, gRPC", _large_grpc),
-    Trouble("full /dev/shm", full_shared_memory),
     Trouble("SIGKILL of the text model's process", _kill_text_model, kills=True),
     Trouble("SIGKILL of the tensor model's process", _kill_tensor_model, kills=True),
     Trouble("SIGKILL of tritonserver", _kill_server, kills=True),

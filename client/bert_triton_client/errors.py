@@ -11,7 +11,7 @@
     ├── UnavailableError           nothing wrong with the call: try again later
     │   ├── ServerUnreachableError   no connection, or it broke, or the model's process is dead
     │   ├── OverloadedError          the model's queue is full or too slow
-    │   └── NotReadyError            `wait_until_ready` waited in vain
+    │   └── NotReadyError            the model is being loaded or unloaded; `wait_until_ready` waited in vain
     ├── DeadlineExceededError      no answer in time; also a `TimeoutError`
     ├── ServerFaultError           the server broke: look at its log
     ├── UnexpectedAnswerError      an answer, but not one of a text model's
@@ -80,7 +80,10 @@ class OverloadedError(UnavailableError):
 
 
 class NotReadyError(UnavailableError):
-    """The server or the model did not become ready; ``__cause__`` is what the last try met."""
+    """The model is being loaded or unloaded, or could not be loaded; or the server did not become ready in time.
+
+    From `wait_until_ready`, ``__cause__`` is what the last try met.
+    """
 
 
 class DeadlineExceededError(BertTritonError, TimeoutError):

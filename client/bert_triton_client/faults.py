@@ -19,6 +19,7 @@ from .errors import (
     InvalidTensorError,
     InvalidTextError,
     ModelNotFoundError,
+    NotReadyError,
     OverloadedError,
     ServerFaultError,
     ServerUnreachableError,
@@ -60,9 +61,10 @@ FAULTS: tuple[Fault, ...] = (
         r"unexpected inference (input|output)|unexpected shape|data-type is|expected \d+ inputs? but got"
         r"|expected \d+ string elements|byte size mismatch|unexpected total byte size",
     ),
+    # A model that is known: it is being loaded or unloaded (by a server that stops, too), or could not be loaded.
+    _row(NotReadyError, "UNAVAILABLE NOT_FOUND", (503, 400, 404), r"is not ready|has no available versions"),
     _row(ModelNotFoundError, "NOT_FOUND UNAVAILABLE INVALID_ARGUMENT", (404, 400, 503), r"unknown model"),
     _row(ModelNotFoundError, *_REFUSED, r"requested model '.*' is not available"),
-    _row(ModelNotFoundError, "UNAVAILABLE NOT_FOUND", (503, 400, 404), r"is not ready|has no available versions"),
     _row(AccessDeniedError, "UNAVAILABLE", (503,), r"protocol is restricted"),
     _row(AccessDeniedError, "UNAUTHENTICATED PERMISSION_DENIED", (401, 403, 407)),
     _row(InvalidRequestError, "RESOURCE_EXHAUSTED", (), r"larger than max"),

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .config import ClientConfig
-from .errors import DeadlineExceededError, InvalidTextError, OverloadedError, ServerUnreachableError
+from .errors import DeadlineExceededError, InvalidTextError, NotReadyError, OverloadedError, ServerUnreachableError
 
 # What may be tried again: the request was refused before it was worked on, or its answer was lost,
 # and inference changes nothing.
-RETRYABLE = (ServerUnreachableError, OverloadedError)
+RETRYABLE = (ServerUnreachableError, OverloadedError, NotReadyError)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bert_triton_client.answers import ModelInfo, ServerInfo, TensorInfo
-from bert_triton_client.errors import AccessDeniedError, BertTritonError, ModelNotFoundError
+from bert_triton_client.errors import AccessDeniedError, BertTritonError, ModelNotFoundError, NotReadyError
 from loadtest.access import Access
 from loadtest.cell import Setting, TensorNames
 from loadtest.errors import TargetError, UsageError
@@ -101,7 +101,7 @@ def inspect(
     with access.client(url, model, timeout_s) as client:
         try:
             return _inspect(client, url, model, version, names)
-        except ModelNotFoundError as exc:
+        except (ModelNotFoundError, NotReadyError) as exc:
             raise absent(client, url, model, version, exc) from exc
         except BertTritonError as exc:
             raise explained(url, exc) from exc

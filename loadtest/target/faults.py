@@ -12,7 +12,6 @@ from bert_triton_client.errors import (
     BertTritonError,
     DeadlineExceededError,
     InvalidConfigError,
-    ModelNotFoundError,
     ServerUnreachableError,
     UnexpectedAnswerError,
     WrongProtocolError,
@@ -50,7 +49,7 @@ def explained(url: str, error: BertTritonError) -> TargetError:
     return TargetError(f"the server at {url}: {error}")
 
 
-def absent(client: Client, url: str, model: str, version: str, error: ModelNotFoundError) -> TargetError:
+def absent(client: Client, url: str, model: str, version: str, error: BertTritonError) -> TargetError:
     """Why a model cannot be asked: not there, not in this version, not loaded, not ready."""
     try:
         index = client.models()

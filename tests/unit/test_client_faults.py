@@ -57,9 +57,9 @@ OBSERVED = [
     ("INVALID_ARGUMENT", 500, "Unable to parse 'shape': attempt to access JSON", btc.InvalidTensorError),
     ("INVALID_ARGUMENT", 400, "something else is wrong", btc.InvalidRequestError),
     ("NOT_FOUND", 404, "Request for unknown model: 'nope' is not found", btc.ModelNotFoundError),
-    ("UNAVAILABLE", 400, "Request for unknown model: 'nope' has no available versions", btc.ModelNotFoundError),
+    ("UNAVAILABLE", 400, "Request for unknown model: 'nope' has no available versions", btc.NotReadyError),
     ("INVALID_ARGUMENT", 400, "requested model 'nope' is not available", btc.ModelNotFoundError),
-    ("UNAVAILABLE", 503, "model 'sentiment' is not ready", btc.ModelNotFoundError),
+    ("UNAVAILABLE", 503, "model 'sentiment' is not ready", btc.NotReadyError),
     ("UNAVAILABLE", 503, "Exceeds maximum queue size", btc.OverloadedError),
     ("UNAVAILABLE", 503, "Request timeout expired", btc.OverloadedError),
     # What bert_text says of its own queue.
