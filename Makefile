@@ -66,8 +66,8 @@ bench-settings: repository  ## engines, threads, instances, token budgets: alone
 bench-stages: repository  ## where the time of a request goes, in microseconds a stage; answers from the cache
 	@$(BIN)/python -m bench.stages
 
-bench-gateway: repository  ## what the gateway adds: the same Triton directly and through it, in turn
-	@$(BIN)/python -m bench.gateway
+bench-gateway: repository debian  ## what the gateway adds: latency, CPU, rate; HTTP and gRPC, 1 and 16 clients
+	@$(BIN)/python -m bench.gateway $(BENCH)
 
 bench-memory: repository  ## memory of the server over 10,000 random batches
 	@$(BIN)/python -m bench.memory

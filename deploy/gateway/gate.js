@@ -6,6 +6,9 @@ const MALFORMED = 422;  // as in refusals.py
 const TOO_LARGE = 413;
 const MODEL_FIELD = 1;  // `model_name` of ModelInferRequest, `name` of the questions about a model
 const VARINT_MAX_BYTES = 10;
+const MIN_TAG = 8;  // of field 1; there is no field 0
+const MAX_TAG = 0xffffffff;
+const MAX_FIELDS = 1000;  // of a message; a few for each tensor. To look at millions would hold everybody up for seconds
 
 // gRPC statuses that another replica may not share: NOT_FOUND (a version that is not there yet, or not any more),
 // INTERNAL (a dead backend process) and UNAVAILABLE (a full queue, a server that is ending).
@@ -84,8 +87,12 @@ function messageOf(body) {
 function modelOf(message) {
     const cursor = {at: 0};
     let model = null;
-    while (cursor.at < message.length) {
+    for (let fields = 0; cursor.at < message.length; fields++) {
         const tag = varint(message, cursor);
+        // Triton's reader takes a tag modulo 2^32: of 2^32 + 10 it makes field 1.
+        if (fields >= MAX_FIELDS || tag < MIN_TAG || tag > MAX_TAG) {
+            throw refusal(MALFORMED);
+        }
         const field = Math.floor(tag / 8);
         const type = tag % 8;
         const length = lengthOf(type, message, cursor);
@@ -93,11 +100,10 @@ function modelOf(message) {
             throw refusal(MALFORMED);
         }
         if (field === MODEL_FIELD) {
-            const value = type === 2 ? message.subarray(cursor.at, cursor.at + length).toString() : '';
-            if (model !== null && model !== value) {
+            if (model !== null || type !== 2) {
                 throw refusal(403);
             }
-            model = value;
+            model = message.subarray(cursor.at, cursor.at + length).toString();
         }
         cursor.at += length;
     }

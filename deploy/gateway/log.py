@@ -6,6 +6,7 @@ nginx's error log quotes requests, and a path or a header may hold a text: what 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -16,8 +17,8 @@ from typing import Any, TextIO
 _NGINX_LINE = re.compile(r"\S+ \S+ \[(?P<level>\w+)\] \d+#\d+: (?P<request>\*\d+ )?(?P<message>.*)")
 _CONTEXT = re.compile(r", (?:client|server|request|subrequest|upstream|host|referrer): .*")
 _CLIENT = re.compile(r", client: (?P<client>[0-9A-Fa-f.:]+)")
-_UPSTREAM = re.compile(r', upstream: "\w+://(?P<upstream>unix:[^"]*\.sock|[^/"]+)')
-_QUOTED = re.compile(r'"[^"]*("|$)')
+_UPSTREAM = re.compile(r', upstream: "\w+://(?P<upstream>unix:/[^" ]*\.sock|(?:[0-9.]+|\[[0-9a-f:.]+\]):\d+)')
+_REASON = re.compile(r".*\((?P<number>\d{1,4}): (?P<words>[^()]*)\)")  # errno and what the system calls it
 
 
 class Log:
@@ -65,10 +66,23 @@ def redacted(line: str) -> dict[str, str]:
     if found is None or not found["request"]:
         message = line.strip() if found is None else found["message"]
         return {"level": "error" if found is None else found["level"], "message": message}
-    message = _QUOTED.sub('"…"', _CONTEXT.sub("", found["message"]))
+    message = _unquoted(_CONTEXT.sub("", found["message"]))
     facts = {"level": found["level"], "message": message}
     context = found["message"]
     for name, pattern in (("client", _CLIENT), ("upstream", _UPSTREAM)):
         if value := pattern.search(context):
             facts[name] = value[name]
     return facts
+
+
+def _unquoted(message: str) -> str:
+    """A message up to its first quotation mark, and the system's words for an error behind it.
+
+    nginx quotes without escaping, so nobody can say which mark ends a quotation.
+    """
+    before, mark, quoted = message.partition('"')
+    if not mark:
+        return message
+    reason = _REASON.match(quoted)
+    known = reason is not None and reason["words"] == os.strerror(int(reason["number"]))
+    return f'{before}"…"' + (f" ({reason['number']}: {reason['words']})" if reason and known else "")

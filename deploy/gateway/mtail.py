@@ -55,7 +55,7 @@ class Mtail:
                 self._mtail,
                 f"-progs={PROGRAM}",
                 f"-logs=unix://{path}",
-                f"-address={self._settings.host}",
+                f"-address={self._settings.metrics_host}",
                 f"-port={self._settings.metrics_port}",
                 "-logtostderr",
                 "-emit_prog_label=false",

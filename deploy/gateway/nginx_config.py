@@ -85,6 +85,7 @@ def _http(content: Content) -> Iterator[str]:
     yield f'js_import gate from "{GATE}";'
     yield "server_tokens off;"
     yield "uninitialized_variable_warn off;"
+    yield "grpc_buffer_size 64k;"  # of an answer's headers; a Triton's message of an error is one, and may quote a text
     for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         yield f'{kind}_temp_path "{settings.state_folder}/temporary";'
     if settings.trusted_proxies:

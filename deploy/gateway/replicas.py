@@ -106,6 +106,11 @@ class Replicas:
             _release(state)
 
     @property
+    def watching(self) -> bool:
+        """Whether the thread lives: what it says is of now."""
+        return self._thread.is_alive()
+
+    @property
     def serving(self) -> tuple[Replica, ...]:
         """Those that nginx should ask, in order of their addresses.
 

@@ -37,7 +37,7 @@ FIELDS = (
 
 
 def variables(settings: Settings, api_keys: Sequence[ApiKey] | None) -> Iterator[str]:
-    """The maps that make ``$wire``, ``$key_name``, ``$gateway_request_id``, ``$traceparent``, ``$trace_id``."""
+    """The maps that make ``$wire``, ``$key_name``, ``$gateway_request_id``, ``$trace_id``, ``$passed_traceparent``."""
     grpc = f'"~^HTTP/2\\.0:application/grpc(?:$|[+;])" {GRPC};'
     yield from mapping('"$server_protocol:$http_content_type"', "$wire", [f"default {HTTP};", grpc])
     yield from mapping("$http_authorization", "$key_name", keys.nginx_map(api_keys).splitlines())
@@ -50,6 +50,8 @@ def variables(settings: Settings, api_keys: Sequence[ApiKey] | None) -> Iterator
     ours = 'default "00-$request_id-$span_id-$sampled";'
     yield from mapping("$http_traceparent", "$traceparent", [ours, w3c])
     yield from mapping("$traceparent", "$trace_id", ['"~^00-(?<trace>[0-9a-f]{32})-" $trace;'])
+    # Triton 2.51 traces every request that has one, whatever its flag says.
+    yield from mapping("$traceparent", "$passed_traceparent", ['default "";', '"~[13579bdf]$" $traceparent;'])
 
 
 def directives() -> Iterator[str]:

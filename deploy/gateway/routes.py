@@ -145,18 +145,19 @@ def forwarding(settings: Settings) -> Iterator[str]:
     """
     yield "proxy_http_version 1.1;"
     yield 'proxy_set_header connection "";'
-    # The one that was looked at, should there be several.
-    yield "proxy_set_header inference-header-content-length $http_inference_header_content_length;"
+    # Of a client's headers only these, and of each the one that was looked at, should there be several.
+    yield "proxy_pass_request_headers off;"
+    for header in ("inference-header-content-length", "accept-encoding", "tracestate"):
+        yield f"proxy_set_header {header} $http_{header.replace('-', '_')};"
     yield "proxy_buffers 16 32k;"
     yield "proxy_buffer_size 16k;"
     yield "proxy_busy_buffers_size 64k;"
     yield "proxy_max_temp_file_size 0;"
-    yield "grpc_buffer_size 64k;"
     yield "grpc_intercept_errors on;"
     for kind, statuses in (("proxy", "http_500 http_502 http_503 http_504"), ("grpc", "http_502 http_503 http_504")):
         yield f'{kind}_set_header authorization "";'
         yield f"{kind}_set_header x-request-id $gateway_request_id;"
-        yield f"{kind}_set_header traceparent $traceparent;"
+        yield f"{kind}_set_header traceparent $passed_traceparent;"
         yield from timeouts(kind, settings)
         yield f"{kind}_next_upstream error timeout invalid_header {statuses} non_idempotent;"
         yield f"{kind}_next_upstream_tries {TRIES};"
@@ -200,6 +201,7 @@ def _to_http(path: str) -> Iterator[str]:
 
 
 def _to_grpc() -> Iterator[str]:
+    yield "rewrite ^ $uri? break;"  # as for HTTP
     yield "add_header x-request-id $gateway_request_id always;"
     yield "grpc_pass grpc://tritons_grpc;"
 

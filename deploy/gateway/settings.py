@@ -89,8 +89,9 @@ class Settings:
         private_key: PEM file with the key of ``certificate``.
         certificate_names: host names and addresses of a self-signed certificate.
         tritons: where the replicas are.
-        host: address to listen on, for clients and for metrics.
+        host: address to listen on for clients.
         port: the public port: TLS, HTTP/1.1 and HTTP/2 with gRPC.
+        metrics_host: address of ``metrics_port``, where mtail has pages for debugging too.
         metrics_port: where mtail serves /metrics; not for the public.
         rate_per_minute: requests of one IP address on the long run; None: any number.
         rate_burst: requests of one IP address that may come at once before the rate counts.
@@ -115,6 +116,7 @@ class Settings:
     tritons: tuple[Triton, ...] = (Triton("triton"),)
     host: str = "0.0.0.0"  # noqa: S104 -- in a container there is no narrower address that is known
     port: int = 8443
+    metrics_host: str = "127.0.0.1"
     metrics_port: int = 9145
     rate_per_minute: int | None = 100
     rate_burst: int = 20
@@ -150,7 +152,8 @@ class Settings:
                 f"GATEWAY_STATE_FOLDER {str(self.state_folder)!r} is longer than the {MAX_STATE_FOLDER_LENGTH} "
                 "characters that leave room for the names of sockets; give a shorter path"
             )
-        _check_address("GATEWAY_HOST", self.host, ipaddress.IPv4Address)
+        for name in ("host", "metrics_host"):
+            _check_address(PREFIX + name.upper(), getattr(self, name), ipaddress.IPv4Address)
         for network in self.trusted_proxies:
             _check_address("GATEWAY_TRUSTED_PROXIES", network, ipaddress.ip_network)
 
@@ -243,6 +246,7 @@ VARIABLES: Mapping[str, Callable[[str, str], Any]] = {
     "GATEWAY_TRITONS": _tritons,
     "GATEWAY_HOST": _text,
     "GATEWAY_PORT": _whole,
+    "GATEWAY_METRICS_HOST": _text,
     "GATEWAY_METRICS_PORT": _whole,
     "GATEWAY_RATE_PER_MINUTE": _whole_or_off,
     "GATEWAY_RATE_BURST": _whole,

@@ -62,7 +62,7 @@ class Gateway:
         self._stopping = True
 
     def run(self) -> int:
-        """Serves until `stop`; returns the exit code: 1 if nginx ended by itself.
+        """Serves until `stop`; returns the exit code: 1 if a part of it ended by itself.
 
         Raises:
             GatewayError: something that is needed is missing or wrong at the start.
@@ -73,6 +73,10 @@ class Gateway:
                 time.sleep(INTERVAL_S)
                 if self._nginx.returncode is not None:
                     self._log.event("nginx ended", "error", exit_code=self._nginx.returncode)
+                    return 1
+                if not self._replicas.watching:
+                    self._log.event("watching ended", "error", message="nobody looks after the Tritons any more")
+                    self._drain()
                     return 1
                 self._try_to_follow()
             self._drain()

@@ -40,8 +40,8 @@ class Watched(Generic[Meaning]):
         try:
             content = self._read()
             if content != self._content:
-                self._content = content
                 self.meaning = self._parse(*content)
+                self._content = content  # not before: what failed for another reason than the content is tried again
                 self._log.event("changed", what=self._what)
             self._complaint = ""
         except GatewayError as exc:

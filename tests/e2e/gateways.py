@@ -243,11 +243,11 @@ class Gateway:
         key: str | None = KEYS["shop"],
         source: str = "127.0.0.1",
     ) -> Reply:
-        """One request over a connection of its own."""
+        """One request over a connection of its own; an iterator is sent in chunks, bytes as they are."""
         given = {**({} if key is None else {"Authorization": f"Bearer {key}"}), **(headers or {})}
         with contextlib.closing(self.connection(source)) as connection:
             connection.putrequest(method, path, skip_accept_encoding=True)
-            if isinstance(body, bytes):
+            if isinstance(body, bytes) and "Transfer-Encoding" not in given:
                 given.setdefault("Content-Length", str(len(body)))
             for name, value in given.items():
                 connection.putheader(name, value)
@@ -302,7 +302,10 @@ def factory(folder: Path) -> Iterator[Callable[..., Gateway]]:
 
 
 class Load:
-    """Threads that ask over both protocols without pause and without a retry, and note what came of it."""
+    """Threads that ask over both protocols without pause and without a retry, and note what came of it.
+
+    Those of gRPC share one connection, on which something is always under way.
+    """
 
     def __init__(self, gateway: Gateway, *, threads: int = 2, text: str = "sleep 0.01") -> None:
         self.answers = {"http": 0, "grpc": 0}
@@ -311,7 +314,9 @@ class Load:
         self._gateway = gateway
         self._text = text
         self._stop = threading.Event()
-        work = (self._http, self._grpc) * threads
+        self._stack = contextlib.ExitStack()
+        self._channel = self._stack.enter_context(gateway.channel())
+        work = (self._http, self._grpc, self._grpc) * threads
         self._threads = [threading.Thread(target=one) for one in work]
 
     def _http(self) -> None:
@@ -335,13 +340,12 @@ class Load:
             connection.close()
 
     def _grpc(self) -> None:
-        with self._gateway.channel() as channel:
-            while not self._stop.is_set():
-                self._grpc_once(channel)
+        while not self._stop.is_set():
+            self._grpc_once()
 
-    def _grpc_once(self, channel: grpc.Channel) -> None:
+    def _grpc_once(self) -> None:
         try:
-            answer = self._gateway.call(channel, "ModelInfer", infer_message(self._text), key=self.key)
+            answer = self._gateway.call(self._channel, "ModelInfer", infer_message(self._text), key=self.key)
             self._note("grpc", "" if labels(answer) == [self._text] else f"gRPC: {answer!r}")
         except grpc.RpcError as exc:
             self._note("grpc", f"gRPC {exc.code().name}: {exc.details()}")
@@ -367,4 +371,5 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join(120)
+        self._stack.close()
         assert not any(thread.is_alive() for thread in self._threads)

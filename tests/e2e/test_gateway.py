@@ -7,6 +7,7 @@ import functools
 import gzip
 import json
 import re
+import secrets
 import socket
 import ssl
 import time
@@ -23,7 +24,9 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 import bert_triton_client as btc
+from deploy.gateway import routes
 from server import TritonServer
+from tests.collector import Collector
 from tests.e2e import client_models, gateways, triton
 from tests.e2e.gateways import KEYS, Gateway, infer_body, infer_message, labels
 
@@ -38,13 +41,22 @@ HTTP_MODEL = ("http", "sentiment")
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+@pytest.fixture(scope="module")
 def tritons(
-    module_server_factory: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
+    module_server_factory: Callable[..., TritonServer], collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> list[TritonServer]:
     """Two that serve the same models."""
     repository, backends = client_models.write(tmp_path_factory.mktemp("gateway_models"))
-    models = ["sentiment", "sentiment_tensors"]
-    return [module_server_factory(repository, backends=backends, models=models) for _ in range(2)]
+    options = {"backends": backends, "models": ["sentiment", "sentiment_tensors"], "trace_endpoint": collector.url}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        return [module_server_factory(repository, **options) for _ in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +73,21 @@ def gateway(tritons: list[TritonServer], start: Callable[..., Gateway]) -> Gatew
         MAX_JSON_BYTES=MAX_JSON_BYTES,
         CONCURRENT_PER_IP=CONCURRENT_PER_IP,
         CLIENT_TIMEOUT_S=2,
+        TRACE_PERCENT=0,
     )
 
 
 @pytest.fixture(scope="module")
 def limited(tritons: list[TritonServer], start: Callable[..., Gateway]) -> Gateway:
-    """With the limits that are the default, and a certificate of its own making."""
-    return start(tritons, RATE_PER_MINUTE=100, CERTIFICATE="self-signed", PRIVATE_KEY=None, TRACE_PERCENT=100)
+    """With the limits that are the default, a certificate of its own making, and a proxy before it."""
+    return start(
+        tritons,
+        RATE_PER_MINUTE=100,
+        CERTIFICATE="self-signed",
+        PRIVATE_KEY=None,
+        METRICS_HOST="127.0.0.9",
+        TRUSTED_PROXIES="127.0.0.9",
+    )
 
 
 @pytest.fixture
@@ -194,7 +214,8 @@ def test_grpc_asks_only_the_models_that_are_named(gateway: Gateway, channel: grp
         infer_message("a") + other_model(),  # of two names, protobuf takes the last
         other_model() + infer_message("a"),
         infer_message("a", model="sentiment "),
-        b"\x8a\x80\x80\x80\x00" + bytes([17]) + b"sentiment_tensors",  # the field's number written in more bytes
+        infer_message("a") + other_model(name="sentiment"),
+        b"\x8a\x80\x80\x80\x00" + other_model()[1:],  # the field's number written in more bytes
     )
     for method in ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig"):
         for message in messages:
@@ -205,10 +226,37 @@ def test_grpc_asks_only_the_models_that_are_named(gateway: Gateway, channel: grp
     assert labels(gateway.call(channel, "ModelInfer", unknown_fields + infer_message("a"))) == ["a"]
 
 
+def test_a_path_of_grpc_is_passed_on_as_it_was_checked(gateway: Gateway, channel: grpc.Channel) -> None:
+    for path in (f"/{gateways.SERVICE}//ModelInfer?a=b", f"{gateways.SERVICE}/Model%49nfer"):
+        assert labels(gateway.call(channel, path, infer_message("a"))) == ["a"]
+
+
+def test_a_long_message_of_an_error_is_passed_on(gateway: Gateway, channel: grpc.Channel) -> None:
+    message = service_pb2.ModelInferRequest.FromString(infer_message("a"))
+    message.model_version = "9" * 5000
+    with pytest.raises(grpc.RpcError, match="9" * 5000) as error:
+        gateway.call(channel, "ModelInfer", message.SerializeToString())
+    assert refusal(error)[0] == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize(
     "message",
-    [b"\x0a", b"\x0a\xff\xff\xff\xff\x7f", b"\x0a\x20short", b"\x0b", b"\xff" * 12, b"\x08" + b"\xff" * 11],
-    ids=["no length", "endless", "short", "group", "no tag", "no number"],
+    [
+        b"\x0a",
+        b"\x0a\xff\xff\xff\xff\x7f",
+        b"\x0a\x20short",
+        b"\x0b",
+        b"\xff" * 12,
+        b"\x08" + b"\xff" * 11,
+        b"\x00\x01" + infer_message("a"),
+        infer_message("a") + b"\x8a\x80\x80\x80\x10" + other_model()[1:],  # 2**32 + 10, which Triton reads as 10
+        infer_message("a") + b"\x8a\x80\x80\x80\x80\x02" + other_model()[1:],
+        infer_message("a") + b"\x78\x01" * 1000,
+    ],
+    ids=[
+        *("no length", "endless", "short", "group", "no tag", "no number"),
+        *("field 0", "long tag", "longer tag", "many fields"),
+    ],
 )
 def test_what_is_no_message_is_refused(gateway: Gateway, channel: grpc.Channel, message: bytes) -> None:
     with pytest.raises(grpc.RpcError) as error:
@@ -217,8 +265,10 @@ def test_what_is_no_message_is_refused(gateway: Gateway, channel: grpc.Channel, 
 
 
 def test_compressed_requests_are_refused(gateway: Gateway, channel: grpc.Channel) -> None:
-    reply = gateway.http("POST", INFER, gzip.compress(infer_body("a")), {"Content-Encoding": "gzip"})
-    assert reply.status == 415
+    packed = gzip.compress(infer_body("a" * 1000))
+    assert gateway.http("POST", INFER, packed, {"Content-Encoding": "gzip"}).status == 415
+    twice = {"Content-Encoding": "", "content-encoding": "gzip"}  # one is looked at, and none is passed on
+    assert "failed to parse" in gateway.http("POST", INFER, packed, twice).error
     with pytest.raises(grpc.RpcError) as error:
         gateway.call(channel, "ModelInfer", infer_message("a" * 1000), compression=grpc.Compression.Gzip)
     assert refusal(error)[0] == "UNIMPLEMENTED"
@@ -326,8 +376,16 @@ def test_json_in_chunks_is_taken_up_to_the_same_size(gateway: Gateway) -> None:
     assert len(body) == MAX_JSON_BYTES
     pieces = [body[at : at + 8192] for at in range(0, len(body), 8192)]
     assert gateway.http("POST", INFER, iter(pieces), chunked).status == 200
-    bytes_alone = [body[at : at + 1] for at in range(300_000)]
-    assert gateway.http("POST", INFER, iter(bytes_alone), chunked).status == 413
+    # nginx keeps what is around the chunks too, five bytes for each: a sixth of its buffer is left for bytes alone.
+    room = (MAX_JSON_BYTES + routes.CHUNKS_BYTES) // len(in_single_bytes(b"a"))
+    for count, status in ((room - 1000, 200), (room + 1000, 413)):
+        body = infer_body("a" * (count - len(infer_body(""))))
+        assert gateway.http("POST", INFER, in_single_bytes(body) + b"0\r\n\r\n", chunked).status == status
+
+
+def in_single_bytes(body: bytes) -> bytes:
+    """Each byte a chunk, in few writes: as many chunks sent one by one take seconds."""
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body)
 
 
 def raw(gateway: Gateway, request: bytes) -> bytes:
@@ -447,6 +505,17 @@ def test_so_many_requests_of_an_address_at_once(gateway: Gateway, tmp_path: Path
     assert gateway.http("GET", "/v2", source="127.0.0.6").status == 200
 
 
+def test_an_address_is_believed_only_of_a_proxy_that_is_trusted(limited: Gateway) -> None:
+    forwarded = {
+        "X-Forwarded-For": "203.0.113.1, 203.0.113.2",
+        "X-Real-IP": "203.0.113.3",
+        "Forwarded": "for=203.0.113.4",
+    }
+    for source, client in (("127.0.0.10", "127.0.0.10"), ("127.0.0.9", "203.0.113.2")):
+        reply = limited.http("GET", "/v2", headers=forwarded, source=source)
+        assert limited.await_request(reply.headers["x-request-id"])["client"] == client
+
+
 # --- clients that are slow or many ----------------------------------------------------------------
 def closed(connection: socket.socket) -> bool:
     """Whether the gateway ends a connection, within a test's patience; what it says before is read."""
@@ -538,6 +607,30 @@ def test_requests_have_ids_in_answer_and_log(gateway: Gateway, channel: grpc.Cha
     assert line["trace_id"] == line["request_id"] != "0" * 32
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_only_traces_that_are_recorded_reach_a_triton(
+    gateway: Gateway, channel: grpc.Channel, collector: Collector, protocol: str
+) -> None:
+    def asked(flag: str) -> str:
+        """The trace of a request."""
+        given = {"x-request-id": secrets.token_hex(16)}
+        if flag:
+            given["traceparent"] = f"00-{secrets.token_hex(16)}-b7ad6b7169203331-{flag}"
+        if protocol == "http":
+            gateway.http("POST", INFER, infer_body("a"), given)
+        else:
+            gateway.call(channel, "ModelInfer", infer_message("a"), given)
+        return str(gateway.await_request(given["x-request-id"])["trace_id"])
+
+    def seen() -> set[str]:
+        return {span["traceId"] for span in collector.spans()}
+
+    without = [asked(flag) for flag in ("", "00", "", "00")]
+    recorded = {asked("01") for _ in range(4)}  # of both Tritons, each of which sends its spans in their order
+    triton.eventually(lambda: seen() >= recorded, 60, "the spans")
+    assert not seen() & set(without)
+
+
 def counted(gateway: Gateway) -> dict[tuple[str, str, str], int]:
     """(protocol, model, code): requests, as mtail has them."""
     series = re.compile(r'gateway_requests_total\{code="(.*)",model="(.*)",protocol="(.*)"\}')
@@ -573,6 +666,14 @@ def test_every_request_is_counted_refusals_too(gateway: Gateway, channel: grpc.C
     total = sum(number for (protocol, model, _), number in counted(gateway).items() if (protocol, model) == HTTP_MODEL)
     assert found['gateway_request_duration_seconds_count{model="sentiment",protocol="http"}'] == total
     assert found['gateway_request_duration_seconds_bucket{model="sentiment",protocol="http",le="+Inf"}'] == total
+
+
+def test_its_metrics_have_an_address_of_their_own(limited: Gateway) -> None:
+    asked = f"http://{{}}:{limited.metrics_port}/metrics"
+    with urllib.request.urlopen(asked.format("127.0.0.9"), timeout=60) as reply:
+        assert reply.status == 200
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(asked.format("127.0.0.1"), timeout=60)
 
 
 def test_it_counts_its_tritons_and_the_days_of_its_certificate(gateway: Gateway) -> None:

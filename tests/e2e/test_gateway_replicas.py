@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
@@ -18,7 +20,7 @@ from deploy.gateway.replicas import Replica, Replicas
 from deploy.gateway.settings import Triton
 from server import TritonServer
 from tests.e2e import client_models, gateways, triton
-from tests.e2e.gateways import KEYS, PATIENCE_S, Gateway, Load, infer_body
+from tests.e2e.gateways import KEYS, PATIENCE_S, Gateway, Load, infer_body, infer_message
 
 pytestmark = gateways.needed
 
@@ -174,6 +176,43 @@ def test_a_dead_backend_process_costs_no_request(gateway: Gateway, tritons: list
     assert load.failures == []
 
 
+def test_a_replica_that_hangs_costs_a_try_and_no_request(
+    start: Callable[..., Gateway], tritons: list[TritonServer]
+) -> None:
+    gateway = start(tritons, TRY_TIMEOUT_S=1)
+    with Load(gateway) as load:
+        load.await_answers(50)
+        with stopped(tritons[0]):
+            # Three probes of two seconds: one that is late may only be busy.
+            assert served(gateway, 1) == [address(tritons[1])]
+        served(gateway, 2)
+        load.await_answers(50)
+    assert load.failures == []
+    tried_twice = [line for line in gateway.requests() if ", " in line["tries"]]
+    assert {line["protocol"] for line in tried_twice} == {"http", "grpc"}
+    assert all(1 <= line["duration_s"] < 2 for line in tried_twice)
+
+
+def test_a_triton_that_hangs_is_a_clear_answer(start: Callable[..., Gateway], tritons: list[TritonServer]) -> None:
+    gateway = start(tritons[:1], TRY_TIMEOUT_S=1)
+    with stopped(tritons[0]), gateway.channel() as channel:
+        reply = gateway.http("POST", "/v2/models/sentiment/infer", infer_body("a"))
+        assert (reply.status, reply.error) == (504, "no Triton answered within 1 s")
+        with pytest.raises(grpc.RpcError, match="no Triton answered within 1 s") as error:
+            gateway.call(channel, "ModelInfer", infer_message("a"))
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@contextlib.contextmanager
+def stopped(server: TritonServer) -> Iterator[None]:
+    """A Triton whose connections are open and say nothing."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
 def test_no_triton_is_a_clear_answer_until_one_is_there(
     start: Callable[..., Gateway], tritons: list[TritonServer]
 ) -> None:
@@ -211,6 +250,19 @@ def test_a_name_that_means_another_address_is_followed(tritons: list[TritonServe
         ):
             watched.look()
             assert watched.serving == serving, meaning
+    finally:
+        watched.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_end_of_watching_is_seen(tritons: list[TritonServer]) -> None:
+    first = Replica("127.0.0.1", tritons[0].endpoints.http_port, tritons[0].endpoints.grpc_port)
+    meanings = iter([{first}])
+    watched = Replicas([Triton("triton")], lambda _: next(meanings))
+    try:
+        watched.start()
+        assert watched.serving == (first,)
+        triton.eventually(lambda: not watched.watching, PATIENCE_S, "the end of the thread")
     finally:
         watched.stop()
 

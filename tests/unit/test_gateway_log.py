@@ -30,7 +30,20 @@ CONTEXT = (
         ),
         (
             f'{PREFIX}*7 client sent invalid header: "SECRET: \\x22SECRET" while reading, client: 10.0.0.9, server: x',
-            {"level": "error", "message": 'client sent invalid header: "…" while reading', "client": "10.0.0.9"},
+            {"level": "error", "message": 'client sent invalid header: "…"', "client": "10.0.0.9"},
+        ),
+        (
+            f'{PREFIX}*7 client sent invalid header line: "a"SECRET"b", client: 10.0.0.9, server: x',
+            {"level": "error", "message": 'client sent invalid header line: "…"', "client": "10.0.0.9"},
+        ),
+        (
+            f'{PREFIX}*7 open() "/tmp/SECRET" failed (28: No space left on device) while reading, client: 10.0.0.9',
+            {"level": "error", "message": 'open() "…" (28: No space left on device)', "client": "10.0.0.9"},
+        ),
+        (f'{PREFIX}*7 read "a" (28: SECRET) in "b', {"level": "error", "message": 'read "…"'}),
+        (
+            f'{PREFIX}*7 too large body, client: 10.0.0.9, referrer: "x, upstream: "http://SECRET/"',
+            {"level": "error", "message": "too large body", "client": "10.0.0.9"},
         ),
         (
             f'{PREFIX}*7 upstream sent "SECRET, client: SECRET',

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.gateway.errors import SettingsError
-from deploy.gateway.settings import VARIABLES, Settings, Triton
+from deploy.gateway.settings import PREFIX, VARIABLES, Settings, Triton
+from tests.conftest import REPOSITORY_ROOT
 
 NEEDED = {
     "GATEWAY_MODELS": "sentiment, sentiment_int8",
@@ -28,6 +29,7 @@ def test_three_variables_are_enough() -> None:
     )
     assert settings.tritons == (Triton("triton", 8000, 8001),)
     assert (settings.rate_per_minute, settings.port) == (100, 8443)
+    assert settings.metrics_host == "127.0.0.1"
 
 
 def test_an_empty_variable_is_not_set() -> None:
@@ -36,6 +38,25 @@ def test_an_empty_variable_is_not_set() -> None:
 
 def test_each_variable_is_a_field() -> None:
     assert {name.removeprefix("GATEWAY_").lower() for name in VARIABLES} == set(Settings.__dataclass_fields__)
+
+
+def default(variable: str) -> str:
+    """As the page says it."""
+    if variable in NEEDED:
+        return "must be set"
+    value = Settings.__dataclass_fields__[variable.removeprefix(PREFIX).lower()].default
+    if isinstance(value, tuple):
+        parts = (f"{one.host}:{one.http_port}:{one.grpc_port}" if isinstance(one, Triton) else one for one in value)
+        return ",".join(parts) or "none"
+    return "none" if value is None else str(value)
+
+
+def test_the_page_has_each_variable_with_its_default() -> None:
+    page = (REPOSITORY_ROOT / "docs/gateway.md").read_text(encoding="utf-8")
+    table = page.partition("## Settings")[2].partition("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split(" | ")] for line in table.splitlines() if line.startswith("| `")]
+    said = {PREFIX + name.removeprefix("| `"): value.partition(" (image")[0] for name, value, _ in rows}
+    assert said == {variable: default(variable) for variable in VARIABLES}
 
 
 def test_what_can_be_said_is_understood() -> None:
@@ -78,6 +99,7 @@ def test_what_can_be_said_is_understood() -> None:
         ("TRITONS", "triton:8000:70000", "is 70000, expected 1 to 65535"),
         ("TRITONS", "tri;ton:8000:8001", "'tri;ton'"),
         ("HOST", "gateway", "GATEWAY_HOST holds 'gateway'"),
+        ("METRICS_HOST", "localhost", "GATEWAY_METRICS_HOST holds 'localhost'"),
         ("PORT", "https", "GATEWAY_PORT='https', expected a whole number"),
         ("PORT", "0", "GATEWAY_PORT is 0, expected 1 to 65535"),
         ("PORT", "9145", "both 9145"),

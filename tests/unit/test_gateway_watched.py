@@ -48,6 +48,23 @@ def test_the_last_good_meaning_is_kept() -> None:
     ]
 
 
+def test_what_failed_for_want_of_a_disk_is_tried_again() -> None:
+    file, full = File(), [False]
+
+    def parse(content: bytes) -> int:
+        if full[0]:
+            raise OSError("no space left")
+        return meaning(content)
+
+    watched = Watched("numbers", file.read, parse, Log(io.StringIO(), io.StringIO()))
+    file.content, full[0] = b"2", True
+    with pytest.raises(OSError, match="no space left"):
+        watched.look()
+    full[0] = False
+    watched.look()
+    assert watched.meaning == 2
+
+
 def test_the_first_one_must_be_good() -> None:
     file = File()
     file.content = b"x"
