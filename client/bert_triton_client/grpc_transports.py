@@ -26,6 +26,9 @@ _PROBE_TIMEOUT_S = 1.0
 # How gRPC says that a certificate was refused: signed by an unknown authority, or for another host.
 _UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 
+# What gRPC says when the caller's own time is up; in other words it is a gateway's.
+_OWN_DEADLINE = "Deadline Exceeded"
+
 # A channel waits up to two minutes before it tries a lost server again; retries are ours to pace.
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -93,12 +96,13 @@ class _Codec:
         status, message = exc.code().name, exc.details() or ""
         if is_closed:
             return closed()
-        if status == "DEADLINE_EXCEEDED":
+        if status == "DEADLINE_EXCEEDED" and message.startswith(_OWN_DEADLINE):
             return late(self.endpoint, timeout_s)
         if any(sign in message for sign in _UNTRUSTED):
             return untrusted(self.endpoint, message.rpartition("error: ")[2])
         error = error_from_grpc(status, message)
-        return unreachable(self.endpoint, message) if isinstance(error, ServerUnreachableError) else error
+        is_lost = status == "UNAVAILABLE" and isinstance(error, ServerUnreachableError)
+        return unreachable(self.endpoint, message) if is_lost else error
 
 
 class GrpcTransport:
