@@ -1,7 +1,7 @@
 #!/bin/sh
 # What runs in the image of deploy/Dockerfile.gpu: NVIDIA's tritonserver on /models with the configs of gpu, and around it what
-# `python -m server` does for pip's Triton: model files held to their manifests (TRITON_VERIFY=off: not), restricted APIs
-# behind a key that nobody knows, and an end with status 1 when a backend process has died, which Triton itself does not
+# `python -m server` does for pip's Triton: model files held to their manifests (TRITON_VERIFY=off: not), larger stacks, restricted
+# APIs behind a key that nobody knows, and an end with status 1 when a backend process has died, which Triton itself does not
 # notice; the container's restart policy starts it again. Further flags go to tritonserver.
 set -eu
 models=${TRITON_MODEL_REPOSITORY:-/models}
@@ -11,7 +11,10 @@ if [ "${TRITON_VERIFY:-on}" != off ]; then
     # In two steps: a pipe would hide that the first one failed.
     sums=$(python3 - "$models" <<'PYTHON'
 import json, pathlib, sys
-for version in sorted(pathlib.Path(sys.argv[1]).glob("*/[1-9]*")):
+versions = sorted(pathlib.Path(sys.argv[1]).glob("*/[1-9]*"))
+if not versions:
+    sys.exit(f"triton-gpu.sh: {sys.argv[1]} holds no version of a model; export one, or mount the folder that has them")
+for version in versions:
     manifest = version / "manifest.json"
     if not manifest.is_file():
         sys.exit(f"triton-gpu.sh: {manifest} is missing; export the model again, or set TRITON_VERIFY=off")
@@ -24,6 +27,11 @@ PYTHON
         exit 1
     }
 fi
+
+# As far as the hard limits let it: a connection is a file, and deep JSON ends a Triton whose threads have small stacks.
+raise() { ulimit -S "$1" "$2" 2>/dev/null || ulimit -S "$1" "$(ulimit -H "$1")"; }
+raise -n 65536
+raise -s 262144
 
 key=$(cat /proc/sys/kernel/random/uuid)
 tritonserver --model-repository="$models" --model-config-name=gpu --exit-timeout-secs=10 \

@@ -6,7 +6,18 @@
         print(server.http_url)
 
 ``python -m server`` adds the command line, the watchdog and the checks of the model repository. Nothing here
-imitates Triton: the binary is NVIDIA's own.
+imitates Triton: the binary is NVIDIA's own. Where to read on:
+
+==============  ========================================================================================================
+a start         ``command`` wires it: ``options``; what to serve (``preflight``, ``selection`` with ``model_config``,
+                ``manifest``); ``launcher``, which starts one Triton: ``installation``, ``workspace``
+                (``shared_memory``, ``backend_directory``, ``guard``), ``process`` (``limits``, ``argv``, ``log``), and
+                ``starting``, which waits until ``readiness`` has its answers
+while it runs   ``watchdog`` notices what died, restarts, takes signals and orders
+an order        ``control`` (a package): ``reload``, ``rollback``, ``versions``
+a stop          ``watchdog``, ``drain``
+what is closed  ``restrictions``, ``endpoints``; ``tracing`` says where traces go
+==============  ========================================================================================================
 """
 
 from typing import TYPE_CHECKING, Any

@@ -8,11 +8,11 @@ import sys
 from server.errors import PlatformError
 from server.installation import PIP_INSTALL, Machine, check_platform
 
-COMMANDS = ("reload", "rollback", "versions", "verify")  # of server.control_command
+COMMANDS = ("reload", "rollback", "versions", "verify", "prepare")  # of server.subcommands
 
 
 def main() -> int:
-    """Runs `server.command`, or `server.control_command` where the first word says so; returns the exit code."""
+    """Runs `server.command`, or `server.subcommands` where the first word says so; returns the exit code."""
     words = sys.argv[1:]
     starts = words[:1] == [] or words[0] not in COMMANDS
     if starts and not {"-h", "--help"} & set(words):
@@ -22,7 +22,7 @@ def main() -> int:
             print(f"server: error: {exc.message}", file=sys.stderr)
             return 1
     try:
-        run = importlib.import_module("server.command" if starts else "server.control_command").main
+        run = importlib.import_module("server.command" if starts else "server.subcommands").main
     except ModuleNotFoundError as exc:
         missing = f"the package {exc.name} is not installed for {sys.executable}"
         print(f"server: error: {missing}; run: {PIP_INSTALL}", file=sys.stderr)

@@ -19,7 +19,7 @@ OWNED = {
     "metrics-port": "--metrics-port before the `--`",
     "model-config-name": "--model-config-name before the `--`",
     "exit-timeout-secs": "--exit-timeout-s before the `--`",
-    "backend-directory": "--backends before the `--`",
+    "backend-directory": "--backend-directory before the `--`",
     "cache-directory": "the caches that came with this Triton",
 }
 FALSE = ("false", "0", "off")

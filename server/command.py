@@ -11,13 +11,14 @@ from typing import TextIO
 
 from bert_triton_client.contract import GRPC_PORT, HTTP_PORT
 from server import arguments, manifest, preflight
-from server.change import Changer
-from server.control import Control, read_withdrawn
+from server.control.change import Changer
+from server.control.orders import Orders
+from server.control.unix_socket import Control
+from server.control.withdrawn import read_withdrawn
 from server.endpoints import SERVICES
 from server.errors import OptionError, ServerError
 from server.launcher import TritonServer
 from server.options import RESTART, Options, parse, parser
-from server.orders import Orders
 from server.readiness import READY, ModelState
 from server.restrictions import Restrictions
 from server.selection import Selection
@@ -62,6 +63,7 @@ def serve(options: Options) -> int:
             exit_timeout_s=options.exit_timeout_s,
             extra_args=options.extra_args,
             backends=options.backends,
+            prepared=options.backend_directory,
             log_sink=sys.stderr.buffer,
             models=names if options.skip_unexported else None,
             selection=selected,

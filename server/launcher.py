@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from server import arguments, argv, backend_directory, drain, installation, log, readiness, selection, starting, tracing
+from server.control.model_control import ModelControl
 from server.endpoints import Endpoints
 from server.errors import OptionError, PortError, ServerError
-from server.model_control import ModelControl
 from server.process import TritonProcess
 from server.restrictions import Restrictions
 from server.selection import Selection
@@ -46,12 +46,13 @@ class TritonServer:
         exit_timeout_s: how long a stop waits for requests in flight and open connections.
         extra_args: passed to tritonserver as they are.
         backends: folder of Python-based backends; the checkout's by default.
+        prepared: a folder that `server.backend_directory.prepare` filled; by default each server makes its own.
         log_path: file for Triton's log; by default one that is deleted with the server.
         log_sink: binary stream for the log, instead of a file.
         models: serve only these models of the repository; by default all of them.
         canary_timeout_s: how long a text model that is loaded may fail to answer before the start has failed.
         selection: serve exactly these versions, whatever the repository has meanwhile, instead of ``models``.
-        model_control: what is selected can be changed while it runs (`server.change`).
+        model_control: what is selected can be changed while it runs (`server.control.change`).
         restrictions: APIs that take a key.
         trace_endpoint: where traces are sent, as OTLP over HTTP, of every request that has a traceparent.
 
@@ -71,6 +72,7 @@ class TritonServer:
         exit_timeout_s: int = EXIT_TIMEOUT_S,
         extra_args: Sequence[str] = (),
         backends: Path = backend_directory.BACKENDS,
+        prepared: Path | None = None,
         log_path: Path | None = None,
         log_sink: BinaryIO | None = None,
         models: Sequence[str] | None = None,
@@ -87,6 +89,7 @@ class TritonServer:
         self.exit_timeout_s = exit_timeout_s
         self.extra_args = tuple(extra_args)
         self.backends = backends
+        self.prepared = prepared
         self.log_path = log_path
         self.models = None if models is None else tuple(models)
         self.canary_timeout_s = canary_timeout_s
@@ -230,7 +233,7 @@ class TritonServer:
             raise ServerError(f"the server was started already (pid {self._process.pid}); call stop() first")
         try:
             self._endpoints = self._asked.resolved()  # before anything is made: the likeliest failure
-            self._workspace = Workspace(installation.find(), self.backends)
+            self._workspace = Workspace(installation.find(), self.backends, self.prepared)
             self._sink = self._sink or self._open_log(self._workspace)
             return self._start_on_ports(time.monotonic() + timeout_s, cancelled)
         except BaseException:
@@ -361,7 +364,7 @@ class TritonServer:
         return self.repository if self.models is None else workspace.select(self.repository, self.models)
 
     def _hide_key(self, process: TritonProcess) -> None:
-        """Takes the admin key out of the list of processes, once Triton has read it: before its first line of log."""
+        """Takes the keys out of the list of processes, once Triton logs: by then it has read its flags."""
         if self.key_is_visible and any(map(log.is_tritons, process.log.lines())):
             self._key_hidden = argv.overwrite(process.pid, self.restrictions.keys())
 

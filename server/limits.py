@@ -2,8 +2,9 @@
 
 open files   A connection is a file, and Triton closes none that a client leaves open; many shells allow 1,024.
 stack        Triton (2.51) reads JSON recursively, 80 bytes of its thread's stack for each bracket that is open, and
-             ends when the stack does: 104 kB of brackets at the usual 8 MB. Where there is no limit, the C library
-             gives threads 2 MB. These are addresses; memory is taken as it is used.
+             ends when the stack does: 104 kB of brackets at the usual 8 MB. Likewise where a body is sent as a form
+             (curl -d says so unasked) and is over half of the stack. Where there is no limit, the C library gives
+             threads 2 MB. These are addresses; memory is taken as it is used.
 """
 
 from __future__ import annotations

@@ -54,7 +54,10 @@ def _verify(folder: Path) -> int:
     """Holds one folder to its manifest; returns the bytes read."""
     expected = _files(folder)
     try:
-        found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+        # A link to a folder counts as a file that no manifest lists: what lies behind it could not be verified.
+        paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+        found = {path.relative_to(folder).as_posix() for path in paths}
+        files = {name for name in expected if (folder / name).is_file()}
     except OSError as exc:
         raise IntegrityError(f"{folder} cannot be read: {exc}; fix its permissions") from exc
     size = 0
@@ -64,9 +67,9 @@ def _verify(folder: Path) -> int:
             raise IntegrityError(
                 f"{path} is not in the manifest of this version; remove it, export the model again, {UNVERIFIED}"
             )
-        if name not in found:
+        if name not in files:
             raise IntegrityError(
-                f"{path} is missing, expected a file with SHA-256 {expected[name]}; export the model again, "
+                f"{path} is missing or no file, expected one with SHA-256 {expected[name]}; export the model again, "
                 f"or restore the file"
             )
         size += _check(path, expected[name])

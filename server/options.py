@@ -38,6 +38,7 @@ class Options:
         admin_key_file: holds that key; None = a new one each start.
         control: folder of the socket through which versions are changed; None = they cannot be.
         trace_endpoint: where traces go; None = nowhere.
+        backend_directory: a prepared one; None = made at each start.
         backends: folder of Python-based backends.
         extra_args: for tritonserver.
     """
@@ -55,6 +56,7 @@ class Options:
     admin_key_file: Path | None
     control: Path | None
     trace_endpoint: str | None
+    backend_directory: Path | None
     backends: Path
     extra_args: tuple[str, ...]
 
@@ -192,6 +194,15 @@ FLAGS = (
         None,
         "sends traces, as OTLP over HTTP, of requests that have a traceparent",
         "URL",
+    ),
+    _Flag(
+        "--backend-directory",
+        Path,
+        "a folder",
+        None,
+        "what `python -m server prepare FOLDER` made, where the temporary folder may hold no programs (default: one is "
+        "made at each start)",
+        "FOLDER",
     ),
 )
 

@@ -37,9 +37,16 @@ class ModelFolder:
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
-        """Reads what ``path`` holds."""
-        versions = sorted(int(entry.name) for entry in path.iterdir() if _is_version(entry))
-        configs = sorted(entry.stem for entry in (path / "configs").glob("*.pbtxt"))
+        """Reads what ``path`` holds.
+
+        Raises:
+            RepositoryError: it is not there, or cannot be read.
+        """
+        try:
+            versions = sorted(int(entry.name) for entry in path.iterdir() if _is_version(entry))
+            configs = sorted(entry.stem for entry in (path / "configs").glob("*.pbtxt"))
+        except OSError as exc:
+            raise RepositoryError(f"model folder {path} cannot be read: {exc}; restore it, or its permissions") from exc
         return cls(path, tuple(versions), tuple(configs))
 
 
@@ -59,11 +66,10 @@ def models(repository: Path) -> list[ModelFolder]:
         what = "is not a folder" if repository.exists() else "does not exist"
         raise RepositoryError(f"model repository {repository} {what}; give --model-repository, or run {EXPORT}")
     try:
-        folders = [
-            ModelFolder.read(path) for path in sorted(repository.iterdir()) if path.is_dir() and path.name[0] != "."
-        ]
+        paths = [path for path in sorted(repository.iterdir()) if path.is_dir() and path.name[0] != "."]
     except OSError as exc:
         raise RepositoryError(f"model repository {repository} cannot be read: {exc}; fix its permissions") from exc
+    folders = map(ModelFolder.read, paths)
     return [folder for folder in folders if folder.versions or (folder.path / CONFIG_FILE).exists()]
 
 

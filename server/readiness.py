@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from bert_triton_client.contract import TEXT, TEXT_BACKEND
 CANARY_TEXT = "Is anybody there?"
 CANARY_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 2.0  # for everything but inference; whoever asks, asks again
+POLL_S = 0.05
 READY = "READY"
 RETIRED = "unloaded"  # Triton's reason for a version that the version policy or a client took out of service
 
@@ -46,8 +48,16 @@ class NotReady(Exception):  # noqa: N818 -- a state, not an error: it becomes on
     """Why the server is not ready yet."""
 
 
+class Refused(NotReady):
+    """Refused for now (503): a queue is full."""
+
+
 class CanaryFailed(NotReady):
     """A text model is loaded but does not answer."""
+
+
+class CanaryRefused(CanaryFailed):
+    """It answers that its queue is full."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +120,31 @@ class Probe:
         """One inference of a text model.
 
         Raises:
-            CanaryFailed: it failed or took longer than ``timeout_s``.
+            CanaryFailed: it failed or took longer than ``timeout_s``; `CanaryRefused`: it had no room.
         """
         tensor = {"name": TEXT, "shape": [1, 1], "datatype": "BYTES", "data": [CANARY_TEXT]}
         try:
             self._request("POST", f"/v2/models/{quote(name)}/infer", timeout_s, {"inputs": [tensor]})
         except NotReady as exc:
-            raise CanaryFailed(f"model {name} is loaded but does not answer: {exc}") from exc
+            kind = CanaryRefused if isinstance(exc, Refused) else CanaryFailed
+            raise kind(f"model {name} is loaded but does not answer: {exc}") from exc
+
+    def canary_under_load(
+        self, name: str, interrupted: Callable[[], bool], timeout_s: float = CANARY_TIMEOUT_S
+    ) -> None:
+        """`canary`, again while the queue is full: that refuses any text, and says nothing against the model.
+
+        Raises:
+            CanaryFailed: it failed, or found no room for ``timeout_s`` or until ``interrupted``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self.canary(name, timeout_s)
+            except CanaryRefused:
+                if interrupted() or time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_S)
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path, REQUEST_TIMEOUT_S)
@@ -141,7 +169,8 @@ class Probe:
         finally:
             connection.close()
         if response.status != http.client.OK:
-            raise NotReady(f"{method} {path} answered {response.status}: {_message(answer)}")
+            kind = Refused if response.status == http.client.SERVICE_UNAVAILABLE else NotReady
+            raise kind(f"{method} {path} answered {response.status}: {_message(answer)}")
         return answer
 
 

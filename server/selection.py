@@ -12,7 +12,6 @@ even when the server is restarted.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,17 +149,21 @@ def _listed(versions: Sequence[int], noun: str) -> str:
 def _served(folder: Path, versions: tuple[int, ...], config: ModelConfig) -> ServedModel:
     versioned = [folder / str(version) for version in versions]
     try:
-        configs = [folder / CONFIG_FILE, *(folder / CONFIGS_FOLDER).glob("*.pbtxt")]
         return ServedModel(
             folder,
             versions,
             config,
-            {path.relative_to(folder).as_posix(): path.read_bytes() for path in configs if path.is_file()},
+            {path.relative_to(folder).as_posix(): path.read_bytes() for path in _configs(folder)},
             tuple(path.read_bytes() for path in (one / MANIFEST_FILE for one in versioned) if path.is_file()),
             {version: _labels(one / LABELS_FILE) for version, one in zip(versions, versioned, strict=True)},
         )
     except OSError as exc:
         raise RepositoryError(f"what lies in {folder} cannot be read: {exc}; fix its permissions") from exc
+
+
+def _configs(folder: Path) -> list[Path]:
+    """The config files of a model's folder."""
+    return [path for path in (folder / CONFIG_FILE, *(folder / CONFIGS_FOLDER).glob("*.pbtxt")) if path.is_file()]
 
 
 def _labels(path: Path) -> tuple[str, ...] | None:
@@ -186,17 +189,32 @@ def show(view: Path, model: ServedModel) -> None:
     """Has a view show a model as it is selected.
 
     A file that stays the same is not touched: Triton loads all versions again when a config has a new time.
+
+    Raises:
+        RepositoryError: the model's folder is gone, or the view cannot be written.
     """
-    folder = view / model.name
+    try:
+        _show(view / model.name, model)
+    except OSError as exc:
+        raise RepositoryError(
+            f"model {model.name} cannot be shown to Triton: {exc}; restore {model.folder}, and see to it that there is "
+            f"room in {view}"
+        ) from exc
+
+
+def _show(folder: Path, model: ServedModel) -> None:
     folder.mkdir(exist_ok=True)
+    for shown in _configs(folder):
+        if shown.relative_to(folder).as_posix() not in model.files:
+            shown.unlink()
     for path, content in model.files.items():
         _write(folder / path, content)
-    shown = {str(version) for version in model.versions}
+    versions = {str(version) for version in model.versions}
     for entry in model.folder.iterdir():
-        if entry.name in shown or not (entry.name.isdigit() or entry.name in (CONFIG_FILE, CONFIGS_FOLDER)):
+        if entry.name in versions or not (entry.name.isdigit() or entry.name in (CONFIG_FILE, CONFIGS_FOLDER)):
             _link(entry, folder / entry.name)
     for entry in list(folder.iterdir()):
-        if entry.name.isdigit() and entry.name not in shown:
+        if entry.name.isdigit() and entry.name not in versions:
             entry.unlink()
 
 
@@ -215,5 +233,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    if not os.path.lexists(target):
-        target.symlink_to(source.resolve(), target_is_directory=source.is_dir())
+    shown = source.resolve()  # of a version that is a link itself: what was verified, wherever the link leads later
+    if target.is_symlink() and target.readlink() == shown:
+        return
+    target.unlink(missing_ok=True)
+    target.symlink_to(shown, target_is_directory=source.is_dir())

@@ -25,7 +25,9 @@ def flags(endpoint: str | None) -> list[str]:
     settings = (
         "mode=opentelemetry",
         "level=TIMESTAMPS",
-        "rate=0",  # of its own accord Triton traces nothing: every request that has a traceparent, and no other
+        # Of its own accord Triton traces nothing: every request that has a traceparent, and no other. It ignores the
+        # flag that says whether the trace is recorded, so who samples (the gateway) sends none for the others.
+        "rate=0",
         "count=-1",
         f"opentelemetry,url={endpoint}",
         f"opentelemetry,resource=service.name={SERVICE_NAME}",
@@ -45,7 +47,9 @@ def parse_endpoint(text: str) -> str:
         ValueError: it is none.
     """
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
+    known = parts.scheme in ("http", "https") and parts.hostname and parts.path.strip("/")
+    # A password in it could be read in the list of processes. Asking for the port says whether it is one.
+    if not known or parts.username is not None or parts.port == 0:
         raise ValueError(text)
     return text
 

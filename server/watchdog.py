@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from server.control import Control, Handler
+from server.control.unix_socket import Control, Handler
 from server.errors import ControlError, ServerError, StartCancelledError
 from server.installation import STUB
 from server.launcher import KILL_MARGIN_S, START_TIMEOUT_S, TritonServer
@@ -27,7 +27,8 @@ from server.log import describe_exit
 from server.readiness import ModelState
 
 WATCH_INTERVAL_S = 0.5
-ZOMBIE_SIGHTINGS = 3  # in a row; so a death is noticed after 1 to 1.5 s
+ZOMBIE_SIGHTINGS = 3  # in a row,
+ZOMBIE_S = 1.0  # over this long, however often somebody looks; so a death is noticed after 1 to 1.5 s
 SAME_REQUEST_S = 1.0  # Ctrl-C reaches a shell's whole job, and a parent may pass it on: one wish, several signals
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -77,21 +78,23 @@ class Watch:
 
     Args:
         server: the server to look at; after a restart the new process is followed.
+        clock: in seconds.
     """
 
-    def __init__(self, server: TritonServer) -> None:
+    def __init__(self, server: TritonServer, clock: Callable[[], float] = time.monotonic) -> None:
         self._server = server
-        self._sightings: dict[tuple[int, int], int] = {}
+        self._clock = clock
+        self._sightings: dict[tuple[int, int], list[float]] = {}
 
     def fault(self) -> str | None:
         """What died since the start, in words; None while all is well. To be called every `WATCH_INTERVAL_S`."""
         if not self._server.running:
             return f"tritonserver ended ({describe_exit(self._server.returncode)})"
-        triton = self._server.pid
+        triton, now = self._server.pid, self._clock()
         dead = {(triton, pid) for pid in zombie_backends(triton)}
-        self._sightings = {key: self._sightings.get(key, 0) + 1 for key in dead}
-        for (_, pid), count in self._sightings.items():
-            if count >= ZOMBIE_SIGHTINGS:
+        self._sightings = {key: [*self._sightings.get(key, []), now] for key in dead}
+        for (_, pid), times_s in self._sightings.items():
+            if len(times_s) >= ZOMBIE_SIGHTINGS and times_s[-1] - times_s[0] >= ZOMBIE_S:
                 return f"backend process {pid} of Triton died"
         return None
 

@@ -28,23 +28,28 @@ class Workspace:
     Args:
         installation: the Triton to prepare for.
         backends: folder of our Python-based backends.
+        prepared: a backend directory that there is already; by default one is made.
+
+    Raises:
+        InstallationError: ``prepared`` cannot be used, or there are no backends.
+        ResourceError: /dev/shm or the temporary folder is unusable.
     """
 
-    def __init__(self, installation: Installation, backends: Path) -> None:
+    def __init__(self, installation: Installation, backends: Path, prepared: Path | None = None) -> None:
         self.installation = installation
+        if prepared is not None:
+            prepared = backend_directory.check(installation, prepared.resolve(), backends)
         with contextlib.ExitStack() as stack:
             shared_memory.remove_leftovers()
             self.memory = shared_memory.SharedMemory.claim()
             stack.callback(self.memory.release)
-            self.folder = _temporary_folder()
+            self.folder = _temporary_folder(executable=prepared is None)
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self._start_guard(stack)
-            self.backend_directory = self.folder / "backends"
-            try:
-                backend_directory.prepare(installation, self.backend_directory, backends)
-                self.binary = backend_directory.executable(installation.binary, self.folder / "tritonserver")
-            except OSError as exc:
-                raise ResourceError(f"cannot prepare Triton's backend directory in {self.folder}: {exc}") from exc
+            self.backend_directory = prepared or backend_directory.prepare(
+                installation, self.folder / "backends", backends
+            )
+            self.binary = backend_directory.binary(installation, self.backend_directory)
             self._stack = stack.pop_all()
 
     def _start_guard(self, stack: contextlib.ExitStack) -> None:
@@ -77,25 +82,34 @@ class Workspace:
         self._stack.close()
 
 
-def _temporary_folder() -> Path:
-    """A new folder from which Triton may load its Python backend.
+def _temporary_folder(*, executable: bool) -> Path:
+    """A new folder; ``executable``: one from which Triton may load its Python backend.
 
     /tmp is often mounted noexec (docker's --tmpfs is by default); then the user's cache folder is used.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     tried = []
-    for parent in (Path(tempfile.gettempdir()), cache):
+    for parent in (_usual_folder(), cache):
         with contextlib.suppress(OSError):
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix="bert-triton-", dir=parent))
-            if not os.statvfs(folder).f_flag & os.ST_NOEXEC:
+            if not executable or backend_directory.may_execute(folder):
                 return folder
             folder.rmdir()
         tried.append(str(parent))
+    if not executable:
+        raise ResourceError(f"{' and '.join(tried)} cannot be written; set TMPDIR to a folder that can")
     raise ResourceError(
         f"found no folder for Triton's backends: {' and '.join(tried)} cannot be written or are mounted noexec; "
-        "set TMPDIR to a writable folder from which programs can be run"
+        "set TMPDIR to a writable folder from which programs can be run, or give --backend-directory"
     )
+
+
+def _usual_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # none of those that Python knows can be written
+        return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
 
 
 def _end_guard(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ names the parts of one: ``_bucket{le}``, ``_sum`` and ``_count`` can be summed o
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -120,6 +121,7 @@ class Metrics:
                     self._metrics[name, value] = family.Metric(labels={**labels, **more})
         self._lock = threading.Lock()
         self._pending: Counter[Key] = Counter()
+        self._untold: defaultdict[Key, float] = defaultdict(float)  # the flusher's own
         self._gauges: dict[str, Callable[[], int]] = {}
         self._told: Counter[str] = Counter()  # of each gauge
         self._counted = threading.Event()
@@ -152,14 +154,23 @@ class Metrics:
             self._counted.wait()
             self._closed.wait(FLUSH_INTERVAL_S)
             self._counted.clear()
+            self._try_to_flush()
+        self._try_to_flush()  # what was counted after the last look
+
+    def _try_to_flush(self) -> None:
+        """Triton can refuse (a full /dev/shm); that must not end the counting. What is untold is told the next time."""
+        with contextlib.suppress(Exception):
             self._flush()
 
     def _flush(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, Counter()
         for key, amount in _completed(pending).items():
-            if amount:
+            self._untold[key] += amount
+        for key in list(self._untold):
+            if amount := self._untold[key]:
                 self._metrics[key].increment(amount)
+            del self._untold[key]
         for name, read in self._gauges.items():
             value = read()
             if value != self._told[name]:

@@ -32,6 +32,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 SERVICE = "OTEL_SERVICE_NAME"
 DELAY_MS = "OTEL_BSP_SCHEDULE_DELAY"
 DEFAULT_DELAY_MS = 5000  # as Triton's own spans
+MIN_DELAY_S = 0.01  # 0 would keep a core busy
 
 MAX_WAITING = 2048
 MAX_EXPORTED = 512
@@ -134,7 +135,7 @@ class Tracer:
     def __init__(self, endpoint: str, service: str, delay_s: float, log: Callable[[str], None]) -> None:
         self._url = urlsplit(endpoint)
         self._resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
-        self._delay_s = delay_s
+        self._delay_s = max(delay_s, MIN_DELAY_S)
         self._log = log
         self._waiting: deque[dict[str, Any]] = deque()
         self._dropped = 0
@@ -175,7 +176,7 @@ class Tracer:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_EXPORTED))]
             try:
                 self._post(json.dumps(self._message(batch)).encode())
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a port that is none
                 self._dropped += len(batch)
                 self._say(f"{type(error).__name__}: {error}")
                 return
@@ -201,7 +202,7 @@ class Tracer:
     def _say(self, why: str) -> None:
         if time.monotonic() >= self._log_next_s:
             self._log_next_s = time.monotonic() + LOG_EVERY_S
-            self._log(f"{self._dropped} spans were not sent to {self._url.netloc}: {why}")
+            self._log(f"{self._dropped} spans were not sent to {self._url.hostname}: {why}")
             self._dropped = 0
 
 

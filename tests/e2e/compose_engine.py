@@ -31,6 +31,7 @@ NEEDED_BYTES = 6 << 30  # images, the layers they are built of, and the base ima
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 LOCK_TIMEOUT_S = 600.0
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 EMPTY_TABLES = {
     b"filter": b"*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n",
     b"nat": b"*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n",
@@ -156,19 +157,21 @@ def _taken(lock_fd: int) -> bool:
 
 @contextlib.contextmanager
 def _firewall() -> Iterator[None]:
-    """Puts the firewall's rules back as they were, and removes the bridge that a first dockerd makes."""
+    """Puts the firewall's rules and forwarding back as they were, and removes the bridge that a first dockerd makes."""
     bridge = Path("/sys/class/net/docker0")
     had_bridge = bridge.exists()
-    saved = _iptables("iptables-save")
+    saved, forwards = _iptables("iptables-save"), FORWARDING.read_text()
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # dockerd was not allowed to change it either
+            FORWARDING.write_text(forwards)
         if saved is not None:
             # A table without rules is not saved, and what is not there is not restored.
             empty = [rules for table, rules in EMPTY_TABLES.items() if b"*" + table not in saved]
             _iptables("iptables-restore", b"\n".join([saved, *empty]))
-        if not had_bridge and bridge.exists():
-            subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False, timeout=20)
+        if not had_bridge and bridge.exists() and (ip := shutil.which("ip", path=_PATH)):
+            subprocess.run([ip, "link", "delete", "docker0"], capture_output=True, check=False, timeout=20)
 
 
 def _iptables(command: str, rules: bytes | None = None) -> bytes | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ class Stack:
             log = self.compose("logs", "--no-color", "--timestamps", timeout_s=60.0)
             (CACHE / "services.log").write_text(log)
         finally:
-            self.compose("down", "--volumes", "--remove-orphans", "--timeout", "15", timeout_s=120.0)
+            self.compose("down", "--volumes", "--remove-orphans", "--timeout", "1", timeout_s=120.0)
 
     def left(self) -> dict[str, str]:
         """What exists of this project: containers, networks, volumes."""
@@ -95,10 +96,10 @@ class Stack:
             if (names := self.engine.docker(*command, "--quiet", "--filter", label))
         }
 
-    def compose(self, *arguments: str, timeout_s: float) -> str:
-        """A docker-compose command."""
+    def compose(self, *arguments: str, timeout_s: float, environment: Mapping[str, str] | None = None) -> str:
+        """A docker-compose command; ``environment`` goes before the settings of this stack."""
         command = [*compose_command(), "--project-name", PROJECT, "--env-file", str(self._settings), *arguments]
-        return self.engine.run(command, timeout_s=timeout_s)
+        return self.engine.run(command, timeout_s=timeout_s, environment=environment)
 
     def _write_secrets(self) -> None:
         self.secrets.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from bert_triton_client import AccessDeniedError, BertTritonError, Client
 from server import backend_directory, installation
+from server.limits import OPEN_FILES, STACK_BYTES
 from tests.e2e import triton
 
 SCRIPT = triton.REPOSITORY_ROOT / "deploy/triton-gpu.sh"
@@ -89,6 +91,10 @@ def test_it_ends_when_a_backend_process_died_and_when_it_is_asked_to(script: Scr
     triton.eventually(script.answers, START_TIMEOUT_S, "an answer")
     with script.client() as client, pytest.raises(AccessDeniedError):
         client.models()  # the list of models is behind the key
+    (server,) = [process for process in script.processes() if process.name() == "tritonserver"]
+    for kind, wanted in ((psutil.RLIMIT_STACK, STACK_BYTES), (psutil.RLIMIT_NOFILE, OPEN_FILES)):
+        soft, hard = server.rlimit(kind)
+        assert soft == (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
     (victim,) = [process for process in script.processes() if "sentiment_int8_0_0" in process.cmdline()]
     victim.kill()
     assert started.wait(END_TIMEOUT_S) == 1

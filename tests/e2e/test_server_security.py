@@ -184,6 +184,7 @@ def test_a_callers_trace_goes_on_to_the_tensor_model(
     trace, caller = f"{1 if protocol == 'http' else 2:032x}", "b7ad6b7169203331"
     text, traceparent = f"w1 w2 {'w3' if protocol == 'http' else 'w4'}", f"00-{trace}-{caller}-01"
     names = {"InferRequest", "sentiment", "compute", "queue", "sentiment_fp32"}
+    infer(protocol, http, grpc, text + " w9", None)  # is not traced
     infer(protocol, http, grpc, text, traceparent)
     found = spans_of(collector, trace, names)
     assert set(found) == names
@@ -197,10 +198,9 @@ def test_a_callers_trace_goes_on_to_the_tensor_model(
     times += [int(found["sentiment_fp32"]["endTimeUnixNano"]), int(found["InferRequest"]["endTimeUnixNano"])]
     assert times == sorted(times), "waited, computed, answered"
 
-    # The same text from the cache: no call. Not traced: no spans.
+    # The same text from the cache: no call.
     cached = trace.replace("0", "f")
     infer(protocol, http, grpc, text, f"00-{cached}-{caller}-01")
-    infer(protocol, http, grpc, text + " w9", None)
     of_triton = names - {"queue", "sentiment_fp32"}
     assert set(spans_of(collector, cached, of_triton)) == of_triton
     known = {f"{one:032x}".replace("0", zero) for one in (1, 2) for zero in "0f"}

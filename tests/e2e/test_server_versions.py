@@ -22,7 +22,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from export.repository import ModelRepository
-from server.control import write_withdrawn
+from server.control.withdrawn import write_withdrawn
 from tests.e2e import triton
 from tests.e2e.backend_models import WORDS, bag_graph, probabilities, write_tokenizer
 from tests.e2e.server_command import FREE_PORTS, RECOVERY_TIMEOUT_S, Command
@@ -233,7 +233,7 @@ def test_a_version_that_triton_cannot_load_is_refused_in_its_words(
     started: Callable[..., Served], repository: ModelRepository, tmp_path: Path
 ) -> None:
     export(repository)
-    (tmp_path / "control").mkdir()
+    (tmp_path / "control").mkdir(mode=0o700)
     write_withdrawn(tmp_path / "control", {MODEL: {2}})  # by a rollback before this start
     server = started(tmp_path, repository, "--max-restarts=2")
     assert server.version() == "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from server import backend_directory, installation
 from server.errors import InstallationError, ResourceError
 from server.installation import STUB, Installation
+from server.subcommands import main
 from server.workspace import Workspace
 
 
@@ -98,6 +100,93 @@ def test_a_temporary_folder_that_may_not_hold_programs_is_passed_over(
     with Workspace(wheel, backends) as workspace:
         assert workspace.folder.parent == tmp_path / "cache"
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_prepared_folder_is_used_as_it_is_whatever_the_temporary_one_allows(
+    wheel: Installation, backends: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backend_directory.prepare(wheel, tmp_path / "made", backends)
+    before = sorted(made.rglob("*"))
+    (tmp_path / "tmp").mkdir()
+    real = os.statvfs
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_NOEXEC) if "tmp/bert" in str(path) else real(path)
+    )
+    with Workspace(wheel, backends, made) as workspace:
+        assert workspace.backend_directory == made
+        assert workspace.binary == wheel.binary
+        assert list(workspace.folder.iterdir()) == []
+        assert workspace.folder.parent == tmp_path / "tmp"
+    assert sorted(made.rglob("*")) == before
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def of_another_triton(folder: Path) -> None:
+    with (folder / "python" / "libtriton_python.so").open("ab") as file:
+        file.write(b"!")
+
+
+def without_a_stub(folder: Path) -> None:
+    (folder / "python" / STUB).unlink()
+
+
+def of_another_checkout(folder: Path) -> None:
+    (folder / "mine").unlink()
+    (folder / "mine").mkdir()
+    (folder / "mine" / "model.py").write_text("# older\n")
+
+
+def not_to_be_executed(folder: Path) -> None:
+    source = (folder / "python" / STUB).resolve()
+    (folder / "python" / STUB).unlink()
+    shutil.copyfile(source, folder / "python" / STUB)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, r"has no python/libtriton_python\.so, so it is not a prepared one; make one with `python -m"),
+        (empty, r"has no python/libtriton_python\.so, so it is not a prepared one"),
+        (without_a_stub, rf"has no python/{STUB}, so it is not a prepared one"),
+        (
+            of_another_triton,
+            r"was prepared for another Triton or checkout: its python/libtriton_python\.so is not that",
+        ),
+        (of_another_checkout, r"was prepared for another Triton or checkout: its mine/model\.py is not that"),
+        (not_to_be_executed, r"programs cannot be run from it; mount it without noexec"),
+    ],
+)
+def test_a_folder_that_is_not_a_prepared_one_is_named(
+    wheel: Installation, backends: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    made = backend_directory.prepare(wheel, tmp_path / "made", backends)
+    spoil(made)
+    with pytest.raises(InstallationError, match=message):
+        Workspace(wheel, backends, made)
+
+
+def test_a_binary_without_the_executable_bit_is_prepared_too(
+    wheel: Installation, backends: Path, tmp_path: Path
+) -> None:
+    installed = tmp_path / "installed"
+    installed.write_text("not a real one")
+    made = backend_directory.prepare(replace(wheel, binary=installed), tmp_path / "made", backends)
+    assert backend_directory.binary(wheel, made) == made / "tritonserver"
+    assert os.access(made / "tritonserver", os.X_OK)
+
+
+def test_the_command_prepares_and_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "made"
+    assert main(["prepare", str(made)]) == 0
+    assert capsys.readouterr().out == f"wrote {made}; next: python -m server --backend-directory {made}\n"
+    assert main(["prepare", str(made)]) == 1
+    assert f"{made} is not empty; give a folder that is new or empty" in capsys.readouterr().err
 
 
 def test_a_failed_workspace_leaves_nothing(

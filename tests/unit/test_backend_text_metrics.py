@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,10 @@ class Triton:
     def __init__(self) -> None:
         self.values: Counter[tuple[str, str]] = Counter()
         self.kinds: dict[str, str] = {}
+        self.refusing = threading.Event()
+        self.refused = threading.Event()
+        self.counted = threading.Event()
+        self.at_the_first: Callable[[], None] = lambda: None
         triton = self
 
         class MetricFamily:
@@ -39,6 +44,12 @@ class Triton:
                 triton.values[key] += 0
 
                 def increment(value: float) -> None:
+                    if triton.refusing.is_set():
+                        triton.refused.set()
+                        raise RuntimeError("Failed to increase the shared memory pool size")
+                    if not triton.counted.is_set():
+                        triton.at_the_first()
+                        triton.counted.set()
                     triton.values[key] += value  # type: ignore[assignment]
 
                 return SimpleNamespace(increment=increment)
@@ -118,6 +129,38 @@ def test_answered_requests_become_a_histogram() -> None:
         outcome: triton.values[metrics.REQUESTS, f"model=sentiment,outcome={outcome},version=3"] for outcome in OUTCOMES
     }
     assert {outcome: count for outcome, count in outcomes.items() if count} == {"answered": 7, "queue_full": 2}
+
+
+def test_what_triton_refuses_to_count_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "FLUSH_INTERVAL_S", 0.0)
+    triton = Triton()
+    triton.refusing.set()
+    counted = Metrics(triton.pb_utils, LABELS)
+    counted.add(tally((metrics.TEXTS, 2, ""), (metrics.TOKENS, 9, "")))
+    assert triton.refused.wait(10)
+    triton.refusing.clear()
+    counted.add(tally((metrics.TEXTS, 1, "")))
+    counted.close()
+    assert triton.values[metrics.TEXTS, "model=sentiment,version=3"] == 3
+    assert triton.values[metrics.TOKENS, "model=sentiment,version=3"] == 9
+
+
+def test_what_is_counted_while_it_closes_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "FLUSH_INTERVAL_S", 0.0)
+    triton = Triton()
+    counted = Metrics(triton.pb_utils, LABELS)
+    closing = threading.Thread(target=counted.close)
+
+    def count_and_close() -> None:
+        counted.add(tally((metrics.TEXTS, 5, "")))
+        closing.start()
+        closing.join(0.1)  # it waits for the flusher, which is here
+
+    triton.at_the_first = count_and_close
+    counted.add(tally((metrics.TEXTS, 2, "")))
+    assert triton.counted.wait(10)
+    closing.join(10)
+    assert triton.values[metrics.TEXTS, "model=sentiment,version=3"] == 7
 
 
 def test_closing_loses_nothing_and_takes_the_cache_out() -> None:

@@ -87,3 +87,13 @@ def test_without_a_collector_spans_are_dropped_and_the_log_says_so_once() -> Non
     assert len(lines) == 1
     assert lines[0].endswith("it answers 503")
     assert Tracer.from_environment({}, lines.append) is None
+
+
+def test_what_is_no_address_is_logged_without_the_password_in_it() -> None:
+    lines: list[str] = []
+    tracer = Tracer("http://me:secret@collector:port/v1/traces", "ours", 0, lines.append)
+    tracer.add(spans(Parent(TRACE, SPAN), 400, CALL))
+    tracer.close()
+    assert len(lines) == 1
+    assert lines[0].startswith("2 spans were not sent to collector: ValueError: ")
+    assert "secret" not in lines[0]

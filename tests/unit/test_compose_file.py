@@ -10,6 +10,7 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
+from deploy.gateway.settings import VARIABLES
 from server.installation import CONTAINER
 from tests.conftest import REPOSITORY_ROOT
 from tests.unit.test_constraints import pins
@@ -41,10 +42,12 @@ def test_every_service_is_hardened_and_bounded(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_comes_from_this_machine_is_mounted_read_only(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
-        source, _, target = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", volume).partition(":")
-        if source in COMPOSE["volumes"]:
-            continue
-        assert target.endswith(":ro"), volume
+        if isinstance(volume, dict):
+            assert volume["type"] == "bind"
+            assert volume["read_only"] is True
+        elif volume.partition(":")[0] not in COMPOSE["volumes"]:
+            assert volume.startswith("./deploy/"), "docker would make an empty folder, if it is not there, as root"
+            assert volume.endswith(":ro")
 
 
 def test_only_the_gateway_is_published_beyond_this_machine() -> None:
@@ -58,6 +61,11 @@ def test_only_the_gateway_is_published_beyond_this_machine() -> None:
         "triton",
         "triton-gpu",
     }
+
+
+def test_every_setting_of_the_gateway_can_be_set() -> None:
+    fixed = {"GATEWAY_HOST", "GATEWAY_PORT", "GATEWAY_METRICS_HOST", "GATEWAY_METRICS_PORT", "GATEWAY_STATE_FOLDER"}
+    assert SERVICES["gateway"]["environment"].keys() == VARIABLES.keys() - fixed
 
 
 def test_the_gpu_service_answers_to_the_name_of_the_cpu_service() -> None:

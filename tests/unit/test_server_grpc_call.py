@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from server import grpc_call
+from server.control import grpc_call
 
 HEADERS = {"triton-grpc-protocol-admin-key": "k" * 300}  # longer than one byte of length can say
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,17 @@ def add_a_link(folder: Path) -> None:
     (folder / "tokenizer.json").symlink_to("/no/such/file")
 
 
+def add_a_linked_folder(folder: Path) -> None:
+    """Whose files are listed nowhere."""
+    (folder / "more").symlink_to(folder.parent, target_is_directory=True)
+
+
+def make_a_pipe(folder: Path) -> None:
+    """Which would be read for ever."""
+    lose(folder)
+    os.mkfifo(folder / "model.onnx")
+
+
 def other_model(folder: Path) -> None:
     text = (folder / "manifest.json").read_text().replace('"sentiment_int8"', '"topic_int8"')
     (folder / "manifest.json").write_text(text)
@@ -72,7 +84,9 @@ def no_manifest(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (lose, r"3/model\.onnx is missing, expected a file with SHA-256 [0-9a-f]{64}; export the model again"),
+        (lose, r"3/model\.onnx is missing or no file, expected one with SHA-256 [0-9a-f]{64}; export the model again"),
+        (make_a_pipe, r"3/model\.onnx is missing or no file"),
+        (add_a_linked_folder, r"3/more is not in the manifest"),
         (add, r"3/model\.py is not in the manifest of this version; remove it"),
         (add_a_link, r"3/tokenizer\.json is not in the manifest"),
         (other_model, r"is of version 3 of topic_int8, expected version 3 of sentiment_int8: the folder was moved"),

@@ -27,6 +27,7 @@ def test_defaults_are_the_safe_ones() -> None:
     assert options.verify
     assert options.restricted_apis == ("model-repository", "shared-memory", "trace", "logging")
     assert (options.admin_key_file, options.control, options.trace_endpoint) == (None, None, None)
+    assert options.backend_directory is None
     assert not options.triton_selects
 
 
@@ -74,6 +75,8 @@ def test_flag_beats_environment_beats_default() -> None:
         ("BERT_TRITON_MODEL_CONFIG_NAME", "my gpu"),
         ("BERT_TRITON_RESTRICTED_APIS", "trace,models"),
         ("BERT_TRITON_TRACE_ENDPOINT", "collector:4318"),
+        ("BERT_TRITON_TRACE_ENDPOINT", "http://collector:port/v1/traces"),
+        ("BERT_TRITON_TRACE_ENDPOINT", "http://me:secret@collector/v1/traces"),
     ],
 )
 def test_bad_values_are_errors_wherever_they_come_from(variable: str, value: str) -> None:
@@ -96,6 +99,7 @@ def test_everything_after_the_dashes_is_passed_through() -> None:
         ("--model-store=x", "--model-repository before"),
         ("--grpc-address=0.0.0.0", "--host before"),
         ("--exit-timeout-secs=3", "--exit-timeout-s before"),
+        ("--backend-directory=x", "--backend-directory before"),
         ("--allow-http=false", "readiness is asked over HTTP"),
         ("--backend-config=python,shm-region-prefix-name=x", "cannot be passed through"),
         ("word", "takes flags only"),

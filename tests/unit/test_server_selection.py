@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from export.repository import ModelRepository
-from server import change, selection
+from server import selection
+from server.control import change
 from server.errors import ChangeError, RepositoryError
 from server.selection import Selection
 from tests.tiny_repository import publish
@@ -90,6 +91,32 @@ def test_a_view_shows_a_selection_and_nothing_that_comes_later(repository: Path,
     config = (view / "sentiment" / "config.pbtxt").stat()
     selection.write(view, Selection.read(repository, NAMES[:1] + NAMES[2:]))
     assert (view / "sentiment" / "config.pbtxt").stat() == config, "what stays the same is not written again"
+
+
+def test_a_view_follows_links_and_forgets_configs_as_the_selection_does(repository: Path, tmp_path: Path) -> None:
+    view, version = tmp_path / "view", repository / "sentiment" / "3"
+    version.rename(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    for target in ("first", "second"):
+        version.unlink(missing_ok=True)
+        version.symlink_to(tmp_path / target)
+        selection.write(view, Selection.read(repository, NAMES))
+        assert (view / "sentiment" / "3").resolve() == tmp_path / target
+    assert (view / "sentiment" / "configs" / "gpu.pbtxt").exists()
+    (repository / "sentiment" / "configs" / "gpu.pbtxt").unlink()
+    selection.write(view, Selection.read(repository, NAMES))
+    assert not (view / "sentiment" / "configs" / "gpu.pbtxt").exists()
+
+
+def test_what_is_gone_cannot_be_shown(repository: Path, tmp_path: Path) -> None:
+    selected = Selection.read(repository, NAMES)
+    shutil.rmtree(repository / "sentiment")
+    with pytest.raises(
+        RepositoryError, match=r"model sentiment cannot be shown to Triton: .*; restore .*sentiment, and"
+    ):
+        selection.write(tmp_path / "view", selected)
+    with pytest.raises(RepositoryError, match=r"model folder .*sentiment cannot be read"):
+        Selection.read(repository, NAMES)
 
 
 def change_of_options() -> object:

@@ -21,6 +21,17 @@ class FakeServer:
         self.returncode: int | None = None
 
 
+class Clock:
+    """Every look at it is half a second later, as the supervisor looks."""
+
+    def __init__(self, step_s: float = watchdog.WATCH_INTERVAL_S) -> None:
+        self.now_s, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
 @pytest.fixture
 def zombies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
@@ -29,15 +40,22 @@ def zombies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_dead_backend_process_is_noticed_after_several_sightings(zombies: list[int]) -> None:
-    watch = Watch(FakeServer())  # type: ignore[arg-type]
+    watch = Watch(FakeServer(), Clock())  # type: ignore[arg-type]
     assert watch.fault() is None
     zombies.append(7)
     faults = [watch.fault() for _ in range(ZOMBIE_SIGHTINGS)]
     assert faults == [None] * (ZOMBIE_SIGHTINGS - 1) + ["backend process 7 of Triton died"]
 
 
+def test_looking_often_is_not_seeing_for_long(zombies: list[int]) -> None:
+    """Orders through the control socket wake the supervisor; Triton reaps what they end within a moment."""
+    watch = Watch(FakeServer(), Clock(step_s=0.01))  # type: ignore[arg-type]
+    zombies.append(7)
+    assert [watch.fault() for _ in range(50)] == [None] * 50
+
+
 def test_a_backend_process_that_triton_reaps_is_none_of_our_business(zombies: list[int]) -> None:
-    watch = Watch(FakeServer())  # type: ignore[arg-type]
+    watch = Watch(FakeServer(), Clock())  # type: ignore[arg-type]
     for pid in range(20):  # each is seen once or twice between its end and waitpid
         zombies[:] = [pid // 2]
         assert watch.fault() is None
@@ -45,7 +63,7 @@ def test_a_backend_process_that_triton_reaps_is_none_of_our_business(zombies: li
 
 def test_sightings_of_an_earlier_process_do_not_count(zombies: list[int]) -> None:
     server = FakeServer()
-    watch = Watch(server)  # type: ignore[arg-type]
+    watch = Watch(server, Clock())  # type: ignore[arg-type]
     zombies.append(7)
     for _ in range(ZOMBIE_SIGHTINGS - 1):
         watch.fault()

@@ -1,10 +1,8 @@
-"""How a running ``python -m server`` is told to serve other versions: a socket in a folder, and what it remembers.
+"""How a running ``python -m server`` is given orders: ``<folder>/control.sock``, one JSON line in, one out.
 
-    <folder>/control.sock      one JSON line in, one out; only processes of the same user, or root, are answered
-    <folder>/withdrawn.json    {model: [versions that were rolled back from]}: a restart must not serve them again
-
-A socket, and not Triton's own API: nobody on the network can load a model then (`server.restrictions`), and what is
-loaded has been verified. Without ``--control`` there is no socket, and Triton itself refuses to change anything.
+Only processes of the same user, or root, are answered. A socket, and not Triton's own API: nobody on the network can
+load a model then (`server.restrictions`), and what is loaded has been verified. Without ``--control`` there is no
+socket, and Triton itself refuses to change anything.
 """
 
 from __future__ import annotations
@@ -15,14 +13,13 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from server.errors import ControlError, ServerError
 
 SOCKET_FILE = "control.sock"
-WITHDRAWN_FILE = "withdrawn.json"
 MAX_LINE_BYTES = 64 << 10
 LINE_TIMEOUT_S = 5.0
 MAX_PATH_BYTES = 107  # of a Unix socket, on Linux
@@ -45,6 +42,7 @@ class Control:
         path = _path(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_owner(folder)
             if path.exists():
                 _remove_left_over(path)
             self._listening = socket.socket(socket.AF_UNIX)
@@ -69,14 +67,20 @@ class Control:
             connection, _ = self._listening.accept()
         except OSError:
             return  # nobody, or gone again
-        with connection, contextlib.suppress(OSError):  # nobody waits for the answer any more
-            connection.settimeout(LINE_TIMEOUT_S)
+        with connection:
             try:
+                connection.settimeout(LINE_TIMEOUT_S)
                 _check_peer(connection)
-                reply: dict[str, Any] = {"ok": True, "lines": handler(_read(connection))}
+                order = _read(connection)
+            except OSError:
+                return  # gone, or silent
+            except ControlError as exc:
+                _reply(connection, [exc.message], ok=False)
+                return
+            try:
+                _reply(connection, handler(order), ok=True)
             except ServerError as exc:
-                reply = {"ok": False, "lines": [exc.message]}
-            connection.sendall(json.dumps(reply).encode() + b"\n")
+                _reply(connection, [exc.message], ok=False)
 
     def close(self) -> None:
         """Ends it; safe to call twice."""
@@ -119,6 +123,20 @@ def _path(folder: Path) -> Path:
     return path
 
 
+def _reply(connection: socket.socket, lines: list[str], *, ok: bool) -> None:
+    with contextlib.suppress(OSError):  # nobody waits for the answer any more
+        connection.sendall(json.dumps({"ok": ok, "lines": lines}).encode() + b"\n")
+
+
+def _check_owner(folder: Path) -> None:
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        raise ControlError(
+            f"--control {folder}: others can write that folder, and what lies there decides what is served; give one "
+            f"that is not there yet, or only yours (chmod 700)"
+        )
+
+
 def _remove_left_over(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
@@ -147,43 +165,8 @@ def _read(connection: socket.socket) -> dict[str, Any]:
         line += received
     try:
         message = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ControlError(f"expected a line of JSON, received {line[:80]!r}") from exc
     if not isinstance(message, dict):
         raise ControlError(f"expected a JSON object, received {line[:80]!r}")
     return message
-
-
-def read_withdrawn(folder: Path) -> dict[str, set[int]]:
-    """The versions, by model, that were rolled back from.
-
-    Raises:
-        ControlError: they cannot be read. Served again by mistake they would do what they were rolled back for.
-    """
-    path = folder / WITHDRAWN_FILE
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        return {str(model): {int(version) for version in versions} for model, versions in written.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as exc:
-        raise ControlError(f"{path} cannot be read: {exc}; correct it, or remove it to serve every version") from exc
-
-
-def write_withdrawn(folder: Path, withdrawn: Mapping[str, Iterable[int]]) -> None:
-    """Keeps what `read_withdrawn` reads, as one step.
-
-    Raises:
-        ControlError: it cannot be written.
-    """
-    path = folder / WITHDRAWN_FILE
-    text = json.dumps({model: sorted(versions) for model, versions in sorted(withdrawn.items()) if versions}, indent=1)
-    draft = path.with_suffix(".draft")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as exc:
-        raise ControlError(f"{path} cannot be written: {exc}; nothing was changed") from exc

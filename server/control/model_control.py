@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from server import grpc_call
+from server.control import grpc_call
 from server.errors import ChangeError
 
 SERVICE = "/inference.GRPCInferenceService/"

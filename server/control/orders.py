@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from server import control
-from server.change import Changer
+from server.control.change import Changer
+from server.control.withdrawn import read_withdrawn, write_withdrawn
 from server.errors import ChangeError, ControlError, ServerError
 from server.launcher import TritonServer
 from server.preflight import ModelFolder
@@ -51,15 +52,18 @@ class Orders:
         except ServerError as exc:
             self._say(f"{name}: {exc.message}")
             raise
+        except Exception as exc:  # what nobody thought of ends an order, not the server
+            self._say(f"{name}: {traceback.format_exc()}")
+            raise ControlError(f"{name} failed: {type(exc).__name__}: {exc}; the server's log says where") from exc
         if name != "versions":
             for line in lines:
                 self._say(f"{name}: {line}")
         return lines
 
     def _reload(self, _: Mapping[str, Any]) -> list[str]:
-        withdrawn = control.read_withdrawn(self._folder)
+        withdrawn = read_withdrawn(self._folder)
         return [
-            *self._change(withdrawn),
+            *self._change(withdrawn, {}),
             *(_note(model, versions) for model, versions in withdrawn.items() if versions),
         ]
 
@@ -67,19 +71,19 @@ class Orders:
         model = self._text_model(str(order.get("model")))
         there = ModelFolder.read(self._server.repository / model.name).versions
         version = _target(model, there, order.get("to"))
-        withdrawn = control.read_withdrawn(self._folder)
+        withdrawn = read_withdrawn(self._folder)
         before = dict(withdrawn)
         withdrawn[model.name] = {one for one in there if one > version}
-        control.write_withdrawn(self._folder, withdrawn)  # first: what is served must never be more than is remembered
+        write_withdrawn(self._folder, withdrawn)  # first: what is served must never be more than is remembered
         try:
-            lines = self._change(withdrawn)
-        except ServerError:
-            control.write_withdrawn(self._folder, before)
+            lines = self._change(withdrawn, {model.name: version})
+        except Exception:
+            write_withdrawn(self._folder, before)
             raise
         return [*lines, *([_note(model.name, withdrawn[model.name])] if withdrawn[model.name] else [])]
 
     def _versions(self, _: Mapping[str, Any]) -> list[str]:
-        withdrawn = control.read_withdrawn(self._folder)
+        withdrawn = read_withdrawn(self._folder)
         return [
             "  ".join(
                 (
@@ -92,9 +96,16 @@ class Orders:
             for name, model in sorted(self._server.selection.models.items())
         ]
 
-    def _change(self, withdrawn: Mapping[str, set[int]]) -> list[str]:
+    def _change(self, withdrawn: Mapping[str, set[int]], wanted: Mapping[str, int]) -> list[str]:
         # What the served text models call must stay until they have answered their last request.
-        return self._changer.change(self._select(withdrawn, self._server.selection.called()))
+        selected = self._select(withdrawn, self._server.selection.called())
+        for name, version in wanted.items():
+            if (found := selected.models[name].versions[-1] if name in selected.models else None) != version:
+                raise ChangeError(
+                    f"version {version} of {name} cannot be served: the version policy in its config.pbtxt selects "
+                    f"{found or 'none'}; what was served before goes on"
+                )
+        return self._changer.change(selected)
 
     def _text_model(self, name: str) -> ServedModel:
         models = self._server.selection.models

@@ -1,6 +1,7 @@
 """Serves other versions while requests come in: none fails, and none is answered by a mixture.
 
     check      hashes, labels, inputs and outputs, that the tensor model of each version is there
+    wait       until versions that an earlier change took out of service have answered their last request
     tensor     the next version is loaded beside the one that the text model still calls
     text       the next version is loaded; Triton hands it every request from then on, and lets the last one
                finish what it has
@@ -16,12 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server import manifest, selection
+from server.control.model_control import ModelControl
 from server.errors import ChangeError, ServerError
 from server.launcher import TritonServer
-from server.model_control import ModelControl
-from server.readiness import CanaryFailed
+from server.readiness import CanaryFailed, NotReady
 from server.selection import Selection, ServedModel
 
+POLL_S = 0.05
 REFUSED = "what was served before goes on; export it under another --name, or restart the server to take it"
 
 
@@ -95,9 +97,25 @@ class Changer:
         if self._verify:
             manifest.verify(after.folders())
         started = time.monotonic()
+        self._wait_for_the_last_one()
         self._carry_out(steps)
         self._server.selection = after
         return [f"{', '.join(map(str, steps))} in {time.monotonic() - started:.1f} s"]
+
+    def _wait_for_the_last_one(self) -> None:
+        """Lets versions end that an earlier change took out of service: what they call is not taken from them."""
+        deadline = time.monotonic() + self._timeout_s
+        while unsettled := self._unsettled():
+            if self._interrupted() or time.monotonic() > deadline:
+                raise ChangeError(f"nothing was changed: {unsettled}")
+            time.sleep(POLL_S)
+
+    def _unsettled(self) -> str:
+        try:
+            moving = next((state for state in self._server.probe.models() if not state.settled), None)
+        except NotReady as exc:
+            return str(exc)
+        return f"version {moving.version} of {moving.name} is still {moving.state}" if moving else ""
 
     def _carry_out(self, steps: Sequence[Step]) -> None:
         done: list[Step] = []
@@ -107,9 +125,10 @@ class Changer:
                 done.append(step)
                 self._show(control, step.name, step.after)
             self._ask(steps)
-        except ServerError as exc:
+        except Exception as exc:  # whatever it is: half of a change is not left
             left = [self._undo(control, step) for step in reversed(done)]
-            raise ChangeError("; ".join([exc.message, *filter(None, left), "what was served before goes on"])) from exc
+            what = exc.message if isinstance(exc, ServerError) else f"{type(exc).__name__}: {exc}"
+            raise ChangeError("; ".join([what, *filter(None, left), "what was served before goes on"])) from exc
 
     def _show(self, control: ModelControl, name: str, model: ServedModel | None) -> None:
         if model is None:
@@ -131,7 +150,7 @@ class Changer:
         for step in steps:
             if step.after is not None and step.after.config.is_text:
                 try:
-                    self._server.probe.canary(step.name)
+                    self._server.probe.canary_under_load(step.name, self._interrupted)
                 except CanaryFailed as exc:
                     raise ChangeError(f"{step.after.name} was loaded, and refused: {exc}") from exc
 

@@ -1,4 +1,4 @@
-"""``python -m server reload | rollback | versions | verify``: told to a server that runs, or to a folder."""
+"""``python -m server reload | rollback | versions | verify | prepare``: told to a server that runs, or to a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from server import control, manifest
+from server import backend_directory, installation, manifest
+from server.control.unix_socket import ask
 from server.errors import ControlError, RepositoryError, ServerError
 from server.preflight import models
 
@@ -17,7 +18,7 @@ TIMEOUT_S = 600.0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all four."""
+    """The parser of all of them."""
     made = argparse.ArgumentParser(prog="python -m server", allow_abbrev=False)
     commands = made.add_subparsers(dest="command", required=True)
     told = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -48,14 +49,22 @@ def parser() -> argparse.ArgumentParser:
         description="Holds every version folder of a model repository to its manifest; starts nothing.",
     )
     checked.add_argument("--model-repository", type=Path, default=Path("model_repository"), metavar="FOLDER")
+    prepared = commands.add_parser(
+        "prepare",
+        help="make a folder for --backend-directory",
+        description="Makes the folder for --backend-directory, so that no start has to: for an image whose temporary "
+        "folder may hold no programs. It holds links to this checkout and to the Triton that pip installed.",
+    )
+    prepared.add_argument("folder", type=Path, metavar="FOLDER", help="a new or an empty one")
     return made
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one of them; returns the exit code: 0 done, 1 refused or failed, 2 wrong usage."""
     options = parser().parse_args(argv)
+    run = {"verify": _verify, "prepare": _prepare}.get(options.command, _tell)
     try:
-        lines = _verify(options.model_repository) if options.command == "verify" else _tell(options)
+        lines = run(options)
     except ServerError as exc:
         sys.stderr.write(f"server: error: {exc.message}\n")
         return 1
@@ -68,10 +77,16 @@ def _tell(options: argparse.Namespace) -> list[str]:
     if not folder:
         raise ControlError(f"which server? give its --control, or set {VARIABLE}")
     order = {"order": options.command, "model": getattr(options, "model", None), "to": getattr(options, "to", None)}
-    return control.ask(Path(folder), order, options.timeout_s)
+    return ask(Path(folder), order, options.timeout_s)
 
 
-def _verify(repository: Path) -> list[str]:
+def _prepare(options: argparse.Namespace) -> list[str]:
+    folder = backend_directory.prepare(installation.find(), options.folder.absolute())
+    return [f"wrote {folder}; next: python -m server --backend-directory {folder}"]
+
+
+def _verify(options: argparse.Namespace) -> list[str]:
+    repository = options.model_repository
     folders = [model.path / str(version) for model in models(repository) for version in model.versions]
     if not folders:
         raise RepositoryError(f"model repository {repository} holds no version; run `python -m export`")
