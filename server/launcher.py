@@ -205,6 +205,11 @@ class TritonServer:
         """The last lines of Triton's log."""
         return self._process.log.tail(count) if self._process else ""
 
+    @property
+    def unhealthy(self) -> str:
+        """The backend process that Triton has given up on since its start, by its own name; empty if there is none."""
+        return self._process.log.unhealthy if self._process else ""
+
     # --- life -------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
         self.start()

@@ -29,6 +29,8 @@ _POLL_FAILED = re.compile(r"\"Poll failed for model directory '(?P<model>[^']+)'
 _BAD_PBTXT = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<reason>.+)$")
 # E1122 00:13:19.487344 12427 main.cc:293] "failed to start Metrics service: Unavailable - Socket ... already in use "
 _SERVICE_FAILED = re.compile(r"\"failed to start (?P<service>\w+) service: (?P<reason>.+?)\s*\"$")
+# What bert_text says when Triton has given up on a process of its tensor model, dead or not; Triton logs nothing then.
+_UNHEALTHY = re.compile(rb"^E\d{4} .*Stub process '(?P<process>[^']+)' is not healthy")
 # .../bin/tritonserver: unrecognized option '--no-such-flag=1'
 # Bad option: "--http-restricted-api".
 _BAD_FLAG = re.compile(r"(?:bin/tritonserver: |^Bad option: )(?P<reason>.+?)\.?$")
@@ -42,9 +44,13 @@ class Log:
 
     A pipe, rather than the sink itself as the process's stderr: the reason of a failed start is read from it
     wherever it goes.
+
+    Attributes:
+        unhealthy: the backend process that Triton gave up on last; empty if there was none.
     """
 
     def __init__(self, stream: IO[bytes], sink: BinaryIO) -> None:
+        self.unhealthy = ""
         self._stream = stream
         self._sink = sink
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -57,6 +63,8 @@ class Log:
             for line in self._stream:
                 self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
                 self._count += 1
+                if found := _UNHEALTHY.match(line):
+                    self.unhealthy = found["process"].decode("utf-8", "replace")
                 try:
                     self._sink.write(line)
                     self._sink.flush()

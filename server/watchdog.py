@@ -2,7 +2,8 @@
 
 Triton does not notice the death of a backend process (triton_python_backend_stub): its health endpoints stay
 green while every request to that model fails. It does not reap it either, so the dead process stays a zombie child of
-tritonserver; one that Triton ends itself (a model unloaded, a config completed) is reaped within milliseconds.
+tritonserver; one that Triton ends itself (a model unloaded, a config completed) is reaped within milliseconds. On a
+process that hangs Triton gives up after a second, for good; the text model that called it says so in the log.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Watch:
         self._sightings: dict[tuple[int, int], list[float]] = {}
 
     def fault(self) -> str | None:
-        """What died since the start, in words; None while all is well. To be called every `WATCH_INTERVAL_S`."""
+        """What died or hangs, in words; None while all is well. To be called every `WATCH_INTERVAL_S`."""
         if not self._server.running:
             return f"tritonserver ended ({describe_exit(self._server.returncode)})"
         triton, now = self._server.pid, self._clock()
@@ -96,6 +97,8 @@ class Watch:
         for (_, pid), times_s in self._sightings.items():
             if len(times_s) >= ZOMBIE_SIGHTINGS and times_s[-1] - times_s[0] >= ZOMBIE_S:
                 return f"backend process {pid} of Triton died"
+        if self._server.unhealthy:
+            return f"backend process {self._server.unhealthy} of Triton does not answer"
         return None
 
 

@@ -24,6 +24,9 @@ UNAVAILABLE_OUTCOMES: dict[str, Outcome] = {
     **dict.fromkeys((*STOPPING_MESSAGES, *NOT_LOADED_MESSAGES), "failed"),
 }
 
+# What Triton says when a process of the model is dead or hangs. It logs nothing of that, and it is for ever.
+UNHEALTHY = "is not healthy"
+
 # When a running server loads a new version of both models, the text model can be ready a moment before its tensor
 # model: so long after its own load it waits for it. (Not while loading: Triton crashes at start if asked then.)
 READY_TIMEOUT_S = 10.0
@@ -86,7 +89,10 @@ class TensorModel:
         response = self._exec(request, timeout_us)
         self._last.call = Call(self._model, self._version, _rows(inputs), started_ns, time.time_ns())
         if response.has_error():
-            return failure_of(response.error(), self._model)
+            failure = failure_of(response.error(), self._model)
+            if UNHEALTHY in failure.message:
+                pb_utils.Logger.log_error(failure.message)  # whoever watches the server reads it there
+            return failure
         output = pb_utils.get_output_tensor_by_name(response, self._output)
         if output is None:
             return Failure(INTERNAL, f"{self._model} answered without {self._output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -12,12 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
+from bert_triton_client import BertTritonError, Client
+from export.repository import ModelRepository
 from server import backend_directory, installation
 from server.watchdog import SAME_REQUEST_S
 from tests.e2e import triton
+from tests.e2e.backend_models import bag_graph, write_tokenizer
 from tests.e2e.server_command import END_TIMEOUT_S, FREE_PORTS, READY_TIMEOUT_S, RECOVERY_TIMEOUT_S, Command
+from tests.tiny_repository import publish
 
 SECOND_SIGNAL_S = 15.0  # for killing everything; a third signal meanwhile would end the launcher without that
 
@@ -83,6 +89,35 @@ def test_what_dies_is_restarted_on_the_same_ports(serve: Callable[..., Command])
     assert len(triton.shared_memory(command.process.pid)) == 2, "one region and the lock: the dead ones' are gone"
     assert command.end(signal.SIGINT) == 0
     assert command.leftovers() == []
+
+
+def test_a_process_that_hangs_is_replaced(serve: Callable[..., Command], tmp_path: Path) -> None:
+    """It is not dead, and only every second request of its model meets it."""
+    publish(
+        ModelRepository(tmp_path / "repository"),
+        "sentiment",
+        precisions=("fp32",),
+        fill=lambda folder: bag_graph(folder / "model.onnx", version=1),
+        fill_text=lambda folder: write_tokenizer(folder / "tokenizer.json"),
+    )
+    command = serve(f"--model-repository={tmp_path / 'repository'}", f"--backends={backend_directory.BACKENDS}")
+    url = command.wait_until_ready()
+    processes = map(psutil.Process, triton.backend_processes(command.triton_pid()))
+    hung, *_ = (process for process in processes if any("sentiment_fp32" in part for part in process.cmdline()))
+    hung.suspend()
+    new_texts = itertools.count()
+    with Client(url, model="sentiment", max_retries=0) as client:
+
+        def is_replaced() -> bool:
+            with suppress(BertTritonError):
+                client.classify(" ".join(f"w{digit}" for digit in str(next(new_texts))))
+            return len(command.ready_lines()) == 2
+
+        triton.eventually(is_replaced, RECOVERY_TIMEOUT_S, "the restart")
+    said = [line for line in command.ours() if "restarting" in line]
+    assert len(said) == 1
+    assert re.search(r"backend process sentiment_fp32_\d_\d of Triton does not answer; restarting the server", said[0])
+    assert not hung.is_running()
 
 
 def test_what_dies_ends_the_server_where_that_is_asked(serve: Callable[..., Command]) -> None:

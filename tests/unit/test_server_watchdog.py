@@ -19,6 +19,7 @@ class FakeServer:
         self.pid = 1
         self.running = True
         self.returncode: int | None = None
+        self.unhealthy = ""
 
 
 class Clock:
@@ -69,6 +70,14 @@ def test_sightings_of_an_earlier_process_do_not_count(zombies: list[int]) -> Non
         watch.fault()
     server.pid = 2
     assert watch.fault() is None
+
+
+def test_a_process_that_triton_gave_up_on_is_a_fault(zombies: list[int]) -> None:
+    server = FakeServer()
+    watch = Watch(server, Clock())  # type: ignore[arg-type]
+    assert watch.fault() is None
+    server.unhealthy = "sentiment_int8_0_1"
+    assert watch.fault() == "backend process sentiment_int8_0_1 of Triton does not answer"
 
 
 def test_the_end_of_tritonserver_is_a_fault() -> None:
