@@ -91,7 +91,7 @@ class Gateway:
     def _start(self) -> None:
         if os.geteuid() == 0:
             self._log.event("running as root", "warning", message="nothing here needs it; run it as another user")
-        self._mtail.start()
+        self._start_mtail()
         self._replicas.start()
         content = self._wanted()
         self._write_certificate()
@@ -117,9 +117,9 @@ class Gateway:
     def _follow(self) -> None:
         """Looks at everything that may change, once."""
         now = time.monotonic()
-        if self._keys is not None:
-            self._keys.look()
-        self._certificate.look()
+        for watched in (self._keys, self._certificate):
+            if watched is not None and watched.look():
+                self._count("reload", outcome="failed")
         if now - self._reloaded_at >= MIN_RELOAD_INTERVAL_S:
             self._reload(self._wanted())
         if self._leaving and self._applied is not None and not self._nginx.draining:
@@ -129,7 +129,7 @@ class Gateway:
         if not self._mtail.running and now - self._mtail_started_at >= MTAIL_RESTART_S:
             self._log.event("mtail ended", "error", message="it is started again; its counts begin at 0")
             self._mtail_started_at = now
-            self._mtail.start()
+            self._start_mtail()
         if now - self._reported_at >= REPORT_INTERVAL_S:
             self._reported_at = now
             self._report()
@@ -201,6 +201,11 @@ class Gateway:
         return Watched("certificate", lambda: certificates.read(chain, private_key), Certificate, self._log)
 
     # --- metrics of its own -----------------------------------------------------------------------
+    def _start_mtail(self) -> None:
+        self._mtail.start()
+        for model in self._settings.models:
+            self._count("model", model=model)
+
     def _report(self) -> None:
         self._count(
             "state",

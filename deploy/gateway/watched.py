@@ -35,16 +35,23 @@ class Watched(Generic[Meaning]):
         self._complaint = ""
         self.meaning = parse(*self._content)
 
-    def look(self) -> None:
-        """Reads again; `meaning` is another one if the files changed and are good."""
+    def look(self) -> bool:
+        """Reads again; `meaning` is another one if the files changed and are good.
+
+        Returns:
+            Whether something was complained about just now.
+        """
         try:
             content = self._read()
             if content != self._content:
                 self.meaning = self._parse(*content)
                 self._content = content  # not before: what failed for another reason than the content is tried again
                 self._log.event("changed", what=self._what)
-            self._complaint = ""
         except GatewayError as exc:
-            if str(exc) != self._complaint:
-                self._complaint = str(exc)
-                self._log.event("refused", "error", what=self._what, message=f"{exc}; the old goes on")
+            if str(exc) == self._complaint:
+                return False
+            self._complaint = str(exc)
+            self._log.event("refused", "error", what=self._what, message=f"{exc}; the old goes on")
+            return True
+        self._complaint = ""
+        return False

@@ -83,6 +83,8 @@ def test_bad_keys_change_nothing_and_are_said_once(gateway: Gateway) -> None:
     assert gateway.http("GET", "/v2", key=KEYS["shop"]).status == 401
     assert gateway.http("GET", "/v2", key=KEYS["blog"]).status == 200
     assert len(gateway.events("refused")) == len(BAD_KEYS) + 1
+    failed = 'gateway_reloads_total{outcome="failed"}'
+    triton.eventually(lambda: gateway.metrics().get(failed) == len(BAD_KEYS) + 1, PATIENCE_S, "the count")
 
 
 def served_certificate(gateway: Gateway) -> bytes:
@@ -331,6 +333,8 @@ def test_mtail_is_started_again_and_requests_go_on(gateway: Gateway) -> None:
     gateway.await_event("mtail ended")
     wanted = 'gateway_requests_total{code="200",model="sentiment",protocol="http"}'
     triton.eventually(lambda: counted(gateway, wanted), PATIENCE_S, "the count")
+    failures = 'gateway_requests_total{code="502",model="sentiment",protocol="http"}'
+    triton.eventually(lambda: gateway.metrics().get(failures) == 0, PATIENCE_S, "the failures' series")
 
 
 def dead(pid: int) -> bool:

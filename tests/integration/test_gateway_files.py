@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from tests.e2e import gateways
 pytestmark = gateways.needed
 
 MTAIL_PROGRAM = REPOSITORY_ROOT / "deploy/gateway/access_log.mtail"
+RECORDING_RULES = REPOSITORY_ROOT / "deploy/prometheus/recording.rules.yml"
 REPLICAS = (Replica("127.0.0.1", 8000, 8001), Replica("fd00::7", 8000, 8001))
 KEYS = (ApiKey("shop", "k" * 32), ApiKey("blog", "a.b~c+d/e-f_" * 3 + "=="))
 
@@ -132,6 +134,42 @@ def test_mtail_counts_what_nginx_logs(tmp_path: Path) -> None:
     assert found[f"gateway_request_duration_seconds_count{{{http}}}"] == 5
     assert found[f"gateway_request_duration_seconds_sum{{{http}}}"] == pytest.approx(12.75, abs=1e-4)
     assert not [name for name in found if "forged" in name]
+
+
+VALID = re.compile(r"[235]..|OK|UNKNOWN|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|DATA_LOSS")
+FAILED = re.compile(r"5..|UNKNOWN|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|DATA_LOSS")
+
+
+def labels(found: dict[str, float], metric: str, label: str) -> set[str]:
+    series = re.compile(rf'{metric}{{(?:.*,)?{label}="([^"]*)".*}}')
+    return {match[1] for name in found if (match := series.fullmatch(name))}
+
+
+def test_the_rules_hold_the_same_codes_valid_and_failed() -> None:
+    selectors = re.findall(r'gateway_requests_total{model!="none", code=~"(.*?)"}', RECORDING_RULES.read_text())
+    assert selectors == [VALID.pattern, FAILED.pattern]
+
+
+def test_only_valid_requests_are_in_the_histogram(tmp_path: Path) -> None:
+    http = (101, 200, 204, 304, 400, 401, 403, 404, 408, 413, 415, 429, 431, 499, 500, 502, 503, 504)
+    codes = [*refusals.GRPC_STATUSES, *map(str, http)]
+    found = counts("".join(line(model=code, code=code) for code in codes), tmp_path)
+    assert labels(found, "gateway_requests_total", "code") == set(codes)
+    expected = {code for code in codes if VALID.fullmatch(code)}
+    assert labels(found, "gateway_request_duration_seconds_count", "model") == expected
+
+
+def test_failures_have_series_before_the_first_one(tmp_path: Path) -> None:
+    known = '{"gateway":"model","model":"a.b-c"}\n'
+    found = counts(known + line(code="502") * 2 + known, tmp_path)
+    codes = {
+        "grpc": {code for code in refusals.GRPC_STATUSES if FAILED.fullmatch(code)},
+        "http": {"500", "502", "503", "504"},
+    }
+    series = 'gateway_requests_total{{code="{}",model="a.b-c",protocol="{}"}}'
+    expected = {series.format(code, protocol): 0 for protocol, of in codes.items() for code in of}
+    expected[series.format("502", "http")] = 2
+    assert {name: value for name, value in found.items() if name.startswith("gateway_requests_total")} == expected
 
 
 def test_mtail_counts_what_the_gateway_says_of_itself(tmp_path: Path) -> None:

@@ -35,10 +35,12 @@ def events(stream: io.StringIO) -> list[tuple[str, str]]:
 def test_the_last_good_meaning_is_kept() -> None:
     file, stream = File(), io.StringIO()
     watched = Watched("numbers", file.read, meaning, Log(stream, stream))
+    complaints = 0
     for content, expected in ((b"1", 1), (b"2", 2), (b"x", 2), (b"x", 2), (None, 2), (None, 2), (b"3", 3), (b"x", 3)):
         file.content = content
-        watched.look()
+        complaints += watched.look()
         assert watched.meaning == expected
+    assert complaints == 3
     assert events(stream) == [
         ("changed", ""),
         ("refused", "b'x' is no number; the old goes on"),
