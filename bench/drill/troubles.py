@@ -87,6 +87,11 @@ def _kill_tensor_model(process: ServerProcess, served: Served) -> str:
     return _kill(_backend_process(process, f"{served.model}_int8"))
 
 
+def _stop_tensor_model(process: ServerProcess, served: Served) -> str:
+    _backend_process(process, f"{served.model}_int8").suspend()
+    return "SIGSTOP"
+
+
 def _kill_server(process: ServerProcess, served: Served) -> str:  # noqa: ARG001
     return _kill(tritonserver(process))
 
@@ -203,5 +208,6 @@ TROUBLES = (
     Trouble("a 64 MB message, gRPC", _large_grpc),
     Trouble("SIGKILL of the text model's process", _kill_text_model, kills=True),
     Trouble("SIGKILL of the tensor model's process", _kill_tensor_model, kills=True),
+    Trouble("SIGSTOP of the tensor model's process", _stop_tensor_model, kills=True),
     Trouble("SIGKILL of tritonserver", _kill_server, kills=True),
 )
