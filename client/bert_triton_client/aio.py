@@ -89,9 +89,8 @@ class AsyncClient:
         """Classifies one text, or any number in their order; see `client.Client.classify`."""
         if isinstance(texts, str):
             call = self._flows.call_deadline(timeout_s)
-            return await self._run(
-                self._flows.classify_text(texts, _TASK, model, version, call=call, on_error=on_error)
-            )
+            flow = self._flows.of_call().classify_text(texts, _TASK, model, version, call=call, on_error=on_error)
+            return await self._run(flow)
         options: dict[str, Any] = {"model": model, "version": version, "timeout_s": timeout_s, "on_error": on_error}
         return [answer async for answer in self.classify_iter(texts, **options)]
 
@@ -126,11 +125,12 @@ class AsyncClient:
     ) -> AsyncGenerator[Any, None]:
         """Like `classify`, an answer at a time; see `client.Client.classify_iter`."""
         call = self._flows.call_deadline(timeout_s)
-        info: ModelInfo = await self._run(self._flows.text_model(_TASK, model, version, call))
+        flows = self._flows.of_call()
+        info: ModelInfo = await self._run(flows.text_model(_TASK, model, version, call))
         pending: deque[asyncio.Task[Answers]] = deque()
         try:
-            async for chunk in _chunks(self._flows.planner(info), texts):
-                flow = self._flows.classify(info, version, chunk, call=call, on_error=on_error, patient=True)
+            async for chunk in _chunks(flows.planner(info), texts):
+                flow = flows.classify(info, version, chunk, call=call, on_error=on_error, patient=True)
                 pending.append(asyncio.create_task(self._run_limited(flow)))
                 while pending and (len(pending) >= 2 * self.config.max_in_flight or pending[0].done()):
                     for answer in await pending.popleft():
@@ -156,7 +156,7 @@ class AsyncClient:
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Runs any model once: arrays in, arrays out; see `client.Client.infer`."""
         call = self._flows.call_deadline(timeout_s)
-        return await self._run(self._flows.infer(model, inputs, version, outputs, call))
+        return await self._run(self._flows.of_call().infer(model, inputs, version, outputs, call))
 
     # --- The server ---
 
@@ -200,11 +200,11 @@ class AsyncClient:
 
     async def health(self, model: str | None = None, *, timeout_s: float | None = None) -> Health:
         """What a look at the server and a real inference find; faults are in the answer, not raised."""
-        return await self._run(self._flows.health(model, self._flows.call_deadline(timeout_s)))
+        return await self._run(self._flows.of_call().health(model, self._flows.call_deadline(timeout_s)))
 
     async def wait_until_ready(self, timeout_s: float, *, model: str | None = None) -> None:
         """Returns once the server is ready and the model has answered; see `client.Client.wait_until_ready`."""
-        await self._run(self._flows.wait_until_ready(timeout_s, model))
+        await self._run(self._flows.of_call().wait_until_ready(timeout_s, model))
 
     # --- Doing the steps ---
 

@@ -40,7 +40,6 @@ class AsyncHttpTransport:
         return self._codec.fact(step, await self._send(self._codec.question(step), step.timeout_s))
 
     async def _send(self, request: HttpRequest, timeout_s: float) -> HttpResponse:
-        headers = {} if request.head_length is None else {HEAD_LENGTH: str(request.head_length)}
         url = URL(self._base + request.path, encoded=True)
         if self._session.closed:
             raise closed()
@@ -49,7 +48,7 @@ class AsyncHttpTransport:
                 request.method,
                 url,
                 data=request.body,
-                headers=headers,
+                headers=request.headers(),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=float("inf")),
             ) as response:

@@ -106,7 +106,8 @@ class Client:
         """
         if isinstance(texts, str):
             call = self._flows.call_deadline(timeout_s)
-            return self._run(self._flows.classify_text(texts, _TASK, model, version, call=call, on_error=on_error))
+            flow = self._flows.of_call().classify_text(texts, _TASK, model, version, call=call, on_error=on_error)
+            return self._run(flow)
         return list(self.classify_iter(texts, model=model, version=version, timeout_s=timeout_s, on_error=on_error))
 
     @overload
@@ -143,12 +144,13 @@ class Client:
         Reads ahead by a few requests; an answer comes when the texts of its request have been read.
         """
         call = self._flows.call_deadline(timeout_s)
-        info: ModelInfo = self._run(self._flows.text_model(_TASK, model, version, call))
-        flows = (
-            self._flows.classify(info, version, chunk, call=call, on_error=on_error, patient=True)
-            for chunk in self._flows.planner(info).split(texts)
+        flows = self._flows.of_call()
+        info: ModelInfo = self._run(flows.text_model(_TASK, model, version, call))
+        requests = (
+            flows.classify(info, version, chunk, call=call, on_error=on_error, patient=True)
+            for chunk in flows.planner(info).split(texts)
         )
-        for answers in self._in_order(flows):
+        for answers in self._in_order(requests):
             yield from answers
 
     # --- Tensors ---
@@ -176,7 +178,7 @@ class Client:
             BatchTooLargeError: more rows than the model's ``max_batch_size``.
         """
         call = self._flows.call_deadline(timeout_s)
-        return self._run(self._flows.infer(model, inputs, version, outputs, call))
+        return self._run(self._flows.of_call().infer(model, inputs, version, outputs, call))
 
     # --- The server ---
 
@@ -220,7 +222,7 @@ class Client:
 
     def health(self, model: str | None = None, *, timeout_s: float | None = None) -> Health:
         """What a look at the server and a real inference find; faults are in the answer, not raised."""
-        return self._run(self._flows.health(model, self._flows.call_deadline(timeout_s)))
+        return self._run(self._flows.of_call().health(model, self._flows.call_deadline(timeout_s)))
 
     def wait_until_ready(self, timeout_s: float, *, model: str | None = None) -> None:
         """Returns once the server is ready and the model has answered an inference.
@@ -228,7 +230,7 @@ class Client:
         Raises:
             NotReadyError: it did not within ``timeout_s``; the message says what was missing.
         """
-        self._run(self._flows.wait_until_ready(timeout_s, model))
+        self._run(self._flows.of_call().wait_until_ready(timeout_s, model))
 
     # --- Doing the steps ---
 

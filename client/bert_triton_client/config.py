@@ -5,7 +5,8 @@ Owns validation of every option, cross-field rules included. Nothing here talks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,9 @@ _SCHEMES = {
     "grpcs": ("grpc", True, 443),
     "https": ("http", True, 443),
 }
+
+# W3C Trace Context, 2021, section 3.2.2: lower case, and no identifier of zeros only.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class ClientOptions(TypedDict, total=False):
     max_request_texts: int | None
     max_request_bytes: int
     headers: Mapping[str, str]
+    traceparent: Callable[[], str | None] | None
     tls: TLSConfig
 
 
@@ -140,6 +145,10 @@ class ClientConfig:
         max_request_texts: texts of one request; None = the model's ``max_batch_size``.
         max_request_bytes: bytes of text of one request; a longer single text still goes alone.
         headers: sent with every request: a token, or the key of a restricted API.
+        traceparent: says what trace a call belongs to, in the words of W3C Trace Context, or None for none; sent with
+            all inference requests of the call, tries again included. Called once a call, before its first request, in
+            the thread or task that calls, so that context variables are the caller's; by `classify_iter` when its
+            first answer is asked for. What it raises, the call raises.
         tls: files for ``grpcs://`` and ``https://``.
     """
 
@@ -154,6 +163,7 @@ class ClientConfig:
     max_request_texts: int | None = None
     max_request_bytes: int = 4 * 2**20
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    traceparent: Callable[[], str | None] | None = None
     tls: TLSConfig = TLSConfig()
     endpoint: Endpoint = field(init=False, repr=False)
 
@@ -177,6 +187,12 @@ class ClientConfig:
         if self.tls != TLSConfig() and not self.endpoint.tls:
             raise InvalidConfigError(f"TLS files are given but {self.url!r} is not TLS: write {self._tls_url()}")
         object.__setattr__(self, "headers", _checked_headers(self.headers))
+        if self.traceparent is not None and not callable(self.traceparent):
+            raise InvalidConfigError(
+                f"traceparent={self.traceparent!r}, expected a function that returns the traceparent of a call"
+            )
+        if self.traceparent is not None and "traceparent" in self.headers:
+            raise InvalidConfigError("traceparent is given as an option and among `headers`: remove one of them")
 
     def _tls_url(self) -> str:
         return str(Endpoint(self.endpoint.protocol, True, self.endpoint.host, self.endpoint.port, self.endpoint.path))
@@ -186,6 +202,16 @@ def check_timeout(name: str, value: float | None) -> None:
     """A timeout is a positive number of seconds, or None."""
     if value is not None:
         _check_number(name, value, above=0)
+
+
+def check_traceparent(value: str | None) -> str | None:
+    """What `ClientConfig.traceparent` returned, if it is a ``traceparent`` or None."""
+    if value is not None and not (isinstance(value, str) and _TRACEPARENT.fullmatch(value)):
+        raise InvalidConfigError(
+            f"traceparent() returned {value!r}, expected None or 00-<trace>-<parent>-<flags> with 32, 16 and 2 digits "
+            "in 0-9a-f, trace and parent not all zeros"
+        )
+    return value
 
 
 def _check_number(name: str, value: float, *, above: float) -> None:

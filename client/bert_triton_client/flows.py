@@ -10,6 +10,7 @@ between the steps is here, once: retries, deadlines, splitting, who gets which e
 
 from __future__ import annotations
 
+import copy
 import enum
 import random
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from . import contract, wire
 from .answers import Classification, Health, ModelInfo, ModelMetadata, ModelStatus, ServerInfo
-from .config import ClientConfig, check_timeout
+from .config import ClientConfig, check_timeout, check_traceparent
 from .errors import (
     AccessDeniedError,
     BatchTooLargeError,
@@ -65,6 +66,7 @@ class Infer(NamedTuple):
 
     request: wire.InferRequest
     timeout_s: float
+    traceparent: str | None = None
 
 
 class Ask(NamedTuple):
@@ -99,6 +101,19 @@ class Flows:
         self.config = config
         self._clock = clock
         self._models: dict[tuple[str, str], ModelInfo] = {}
+        self._traceparent: str | None = None
+
+    def of_call(self) -> Flows:
+        """These flows for one call, made in the caller's own thread or task: their inferences carry its trace.
+
+        Raises:
+            InvalidConfigError: `ClientConfig.traceparent` returned something else.
+        """
+        if self.config.traceparent is None:
+            return self
+        flows = copy.copy(self)  # what is learnt about models remains common
+        flows._traceparent = check_traceparent(self.config.traceparent())
+        return flows
 
     # --- Deadlines and retries ---
 
@@ -141,7 +156,7 @@ class Flows:
 
     def _infer(self, request: wire.InferRequest, deadline: Deadline, patient: bool = False) -> Flow[wire.InferAnswer]:
         what = f"model {request.model!r} at {self.config.endpoint}"
-        return self._retrying(lambda left_s: Infer(request, left_s), deadline, what, patient)
+        return self._retrying(lambda left_s: Infer(request, left_s, self._traceparent), deadline, what, patient)
 
     # --- Models ---
 
@@ -378,7 +393,7 @@ class Flows:
             raise ModelNotFoundError(f"model {info.name!r} has no inputs")
         request = canary_request(info)
         started = self._clock()
-        yield Infer(request, max(0.001, deadline.remaining_s()))
+        yield Infer(request, max(0.001, deadline.remaining_s()), self._traceparent)
         return (self._clock() - started) * 1000
 
 

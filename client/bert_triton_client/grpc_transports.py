@@ -57,7 +57,11 @@ class _Codec:
 
     def __init__(self, config: ClientConfig) -> None:
         self.endpoint = config.endpoint
-        self.metadata = tuple(config.headers.items()) or None
+        self._headers = tuple(config.headers.items())
+
+    def metadata(self, traceparent: str | None) -> tuple[tuple[str, str], ...] | None:
+        own = () if traceparent is None else (("traceparent", traceparent),)
+        return self._headers + own or None
 
     def request(self, step: Infer) -> Any:
         model, version, inputs, outputs = step.request
@@ -116,17 +120,19 @@ class GrpcTransport:
 
     def infer(self, step: Infer) -> wire.InferAnswer:
         """Runs an inference."""
-        return self._codec.answer(self._call("ModelInfer", self._codec.request(step), step.timeout_s))
+        message = self._codec.request(step)
+        return self._codec.answer(self._call("ModelInfer", message, step.timeout_s, step.traceparent))
 
     def ask(self, step: Ask) -> Any:
         """Asks about the server or a model."""
         return self._codec.fact(step, self._call(*self._codec.question(step), step.timeout_s))
 
-    def _call(self, method: str, message: Any, timeout_s: float) -> Any:
+    def _call(self, method: str, message: Any, timeout_s: float, traceparent: str | None = None) -> Any:
         if self._is_closed:
             raise closed()
+        metadata = self._codec.metadata(traceparent)
         try:
-            return getattr(self._stub, method)(message, timeout=timeout_s, metadata=self._codec.metadata)
+            return getattr(self._stub, method)(message, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as exc:
             if _may_be_http(exc) and _speaks_http(self._codec.endpoint, timeout_s):
                 raise wrong_protocol(self._codec.endpoint) from exc
@@ -153,17 +159,19 @@ class AsyncGrpcTransport:
 
     async def infer(self, step: Infer) -> wire.InferAnswer:
         """Runs an inference."""
-        return self._codec.answer(await self._call("ModelInfer", self._codec.request(step), step.timeout_s))
+        message = self._codec.request(step)
+        return self._codec.answer(await self._call("ModelInfer", message, step.timeout_s, step.traceparent))
 
     async def ask(self, step: Ask) -> Any:
         """Asks about the server or a model."""
         return self._codec.fact(step, await self._call(*self._codec.question(step), step.timeout_s))
 
-    async def _call(self, method: str, message: Any, timeout_s: float) -> Any:
+    async def _call(self, method: str, message: Any, timeout_s: float, traceparent: str | None = None) -> Any:
         if self._is_closed:
             raise closed()
+        metadata = self._codec.metadata(traceparent)
         try:
-            return await getattr(self._stub, method)(message, timeout=timeout_s, metadata=self._codec.metadata)
+            return await getattr(self._stub, method)(message, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as exc:
             if _may_be_http(exc) and await asyncio.to_thread(_speaks_http, self._codec.endpoint, timeout_s):
                 raise wrong_protocol(self._codec.endpoint) from exc

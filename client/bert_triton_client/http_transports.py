@@ -47,6 +47,12 @@ class HttpRequest(NamedTuple):
     path: str
     body: bytes = b""
     head_length: int | None = None  # of the JSON at the start of an inference
+    traceparent: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Those that are not the same for all requests."""
+        headers = {} if self.head_length is None else {HEAD_LENGTH: str(self.head_length)}
+        return headers if self.traceparent is None else {**headers, "traceparent": self.traceparent}
 
 
 class HttpResponse(NamedTuple):
@@ -67,7 +73,7 @@ class HttpCodec:
         """The request of an inference."""
         body, head_length = wire.http_body(step.request, timeout_us(step.timeout_s))
         path = f"{self.endpoint.path}/v2{_model_path(step.request.model, step.request.version)}/infer"
-        return HttpRequest("POST", path, body, head_length)
+        return HttpRequest("POST", path, body, head_length, step.traceparent)
 
     def answer(self, response: HttpResponse) -> wire.InferAnswer:
         """The answer of an inference, or what its status raises."""
@@ -151,7 +157,8 @@ class HttpTransport:
     def _encode(self, request: HttpRequest) -> bytes:
         head = f"{request.method} {request.path} HTTP/1.1\r\n{self._headers}Content-Length: {len(request.body)}\r\n"
         if request.head_length is not None:
-            head += f"{HEAD_LENGTH}: {request.head_length}\r\nContent-Type: application/octet-stream\r\n"
+            head += "Content-Type: application/octet-stream\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in request.headers().items())
         return head.encode("ascii") + b"\r\n" + request.body
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bert_triton_client import ClientConfig, InvalidConfigError, TLSConfig
-from bert_triton_client.config import ClientOptions, Endpoint
+from bert_triton_client.config import ClientOptions, Endpoint, check_traceparent
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
         ("headers", {"bad name": "x"}),
         ("headers", {"name": "line\r\nbreak"}),
         ("headers", {"name": "ü"}),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),  # not a function
     ],
 )
 def test_bad_options_name_the_option(option: str, value: Any) -> None:
@@ -103,3 +104,39 @@ def test_headers_are_neither_printed_nor_changed_afterwards() -> None:
     headers["other"] = "x"
     assert dict(config.headers) == {"authorization": "Bearer secret"}
     assert "secret" not in repr(config)
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("value", [None, f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"])
+def test_traceparents(value: str | None) -> None:
+    assert check_traceparent(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        f"01-{TRACE}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"00-{TRACE}-{PARENT}-01\r\nhost: other",
+        f"00-{TRACE}-{PARENT}-01\n",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE[1:]}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE}-{PARENT}-01".encode(),
+        17,
+    ],
+)
+def test_other_traceparents_are_refused_and_named(value: Any) -> None:
+    with pytest.raises(InvalidConfigError, match="expected None or 00-<trace>-<parent>-<flags>") as caught:
+        check_traceparent(value)
+    assert repr(value) in str(caught.value)
+
+
+def test_a_traceparent_has_one_source() -> None:
+    with pytest.raises(InvalidConfigError, match="remove one of them"):
+        ClientConfig("http://localhost", headers={"Traceparent": f"00-{TRACE}-{PARENT}-01"}, traceparent=lambda: None)

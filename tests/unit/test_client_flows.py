@@ -46,6 +46,7 @@ class Server:
         self.pauses: list[float] = []
         self.timeouts: list[float] = []
         self.asked: list[Question] = []
+        self.traceparents: list[str | None] = []  # one an inference
 
     def clock(self) -> float:
         return self.now
@@ -76,6 +77,7 @@ class Server:
         return self.infer(step)
 
     def infer(self, step: Infer) -> wire.InferAnswer:
+        self.traceparents.append(step.traceparent)
         self.now += min(self.took_s, step.timeout_s)
         if self.took_s > step.timeout_s:
             raise btc.DeadlineExceededError("transport")
@@ -394,3 +396,63 @@ def test_what_is_neither_is_an_unexpected_answer(read: Callable[[Any], Any], val
 
 def test_chunks_and_planners_of_a_flow_are_plain_values() -> None:
     assert next(iter(Planner(1, 1).split(["a"]))) == Chunk(0, (b"a",))
+
+
+# --- Traces ---
+
+
+class Traces:
+    """A ``traceparent`` for every time it is asked."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def __call__(self) -> str:
+        self.given.append(f"00-{len(self.given) + 1:032x}-00f067aa0ba902b7-01")
+        return self.given[-1]
+
+
+def traced(server: Server) -> tuple[Flows, Traces]:
+    traces = Traces()
+    return Flows(btc.ClientConfig("grpc://localhost", traceparent=traces), server.clock), traces
+
+
+def test_every_request_of_a_call_has_its_trace_and_the_next_call_another(server: Server) -> None:
+    flows, traces = traced(server)
+    server.faults = [btc.OverloadedError("full")]  # one more try of the first request
+    texts = ["a", "b", "bad", "d", "e"]
+    classify(server, flows.of_call(), texts, on_error="return")
+    assert len(server.batches) == 4, "full, bad, without the bad one, the second request"
+    assert (server.traceparents, len(traces.given)) == ([traces.given[0]] * 4, 1)
+    classify(server, flows.of_call(), ["f"])
+    assert server.traceparents[4:] == traces.given[1:] != traces.given[:1]
+    assert server.asked == [Question.CONFIG], "what one call learns is known to the next"
+
+
+def test_halves_have_the_trace_of_the_whole(server: Server) -> None:
+    flows, traces = traced(server)
+    classify(server, flows.of_call(), ["a"])
+    server.config = {**CONFIG, "max_batch_size": 1}
+    classify(server, flows.of_call(), ["a", "b"])
+    assert server.traceparents[1:] == [traces.given[1]] * 3
+
+
+def test_canaries_have_a_trace(server: Server) -> None:
+    flows, traces = traced(server)
+    server.faults = [btc.ServerFaultError("stub is not healthy"), None]
+    server.run(flows.of_call().wait_until_ready(60, None))
+    server.run(flows.of_call().health(None, None))
+    assert server.traceparents == [traces.given[0], *traces.given]
+
+
+def test_no_trace_where_there_is_none(server: Server, flows: Flows) -> None:
+    without = Flows(btc.ClientConfig("grpc://localhost", traceparent=lambda: None), server.clock)
+    for each in (flows, without):
+        classify(server, each.of_call(), ["a"])
+    assert server.traceparents == [None, None]
+
+
+def test_a_bad_trace_ends_the_call_before_its_first_step(server: Server) -> None:
+    flows = Flows(btc.ClientConfig("grpc://localhost", traceparent=lambda: "abc"), server.clock)
+    with pytest.raises(btc.InvalidConfigError, match=r"traceparent\(\) returned 'abc'"):
+        flows.of_call()
