@@ -39,7 +39,7 @@ class ServingOptions:
 
     Nothing bounds what waits for the text model unless ``max_queue_size`` or ``queue_timeout_ms`` does: the clients'
     deadlines do, since what has missed its own is dropped. What a bound refuses is UNAVAILABLE (HTTP 503), and clients
-    try it again; ``queue_timeout_ms`` holds for requests whose caller sets no timeout. The text model keeps these
+    try it again; ``queue_timeout_ms`` holds for requests whose caller sets none or a longer one. The text model keeps these
     bounds itself, because with a queue policy Triton's batcher misses wake-ups and requests stall for 500 ms
     (``make bench-queue-policy`` counts them).
 
@@ -66,7 +66,7 @@ class ServingOptions:
         0, "most texts that wait for the text model; what needs another one computed is refused; 0 = any number", 0
     )
     queue_timeout_ms: int = _option(
-        0, "longest time a request waits for the text model whose caller sets no timeout; 0 = any time", 0
+        0, "longest time a request waits for the text model, whatever longer its caller allows; 0 = any time", 0
     )
     max_queue_delay_us: int = _option(0, "how long the text model holds a request back to fill its batch", 0)
     over_long_text: str = _option(OVER_LONG_TEXT[0], "what becomes of a text of too many tokens", None, OVER_LONG_TEXT)

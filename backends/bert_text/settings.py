@@ -39,7 +39,7 @@ class Settings:
             where Triton merges equal shapes and undoes the layout.)
         cache_size: texts whose answer is kept; 0 = off.
         max_queue_size: while so many texts wait, a request that needs another one computed is refused; 0 = never.
-        queue_timeout_ms: how long a request may wait whose caller sets no timeout; 0 = for ever.
+        queue_timeout_ms: how long a request may wait, whatever longer its caller allows; 0 = for ever.
         pad_token_id: fills short rows of ``input_ids``.
         max_batch_size: most texts of one dynamic batch, and so most rows of one call of the tensor model.
         activation: what turns the tensor output into values; a key of `ACTIVATIONS`.

@@ -100,13 +100,15 @@ class TritonPythonModel:
     def _text_request(self, request: Any, received_s: float) -> TextRequest:
         """The texts and the deadline of a Triton request, and the way back."""
         texts = pb_utils.get_input_tensor_by_name(request, TEXT).as_numpy().ravel().tolist()
-        timeout_s = request.timeout() / 1e6 or self._settings.queue_timeout_ms / 1e3
+        # As in Triton's own queue policy, a caller may have less patience than the model, and not more.
+        timeouts_s = (request.timeout() / 1e6, self._settings.queue_timeout_ms / 1e3)
+        timeout_s = min((timeout_s for timeout_s in timeouts_s if timeout_s), default=None)
         reply = Reply(request)
         return TextRequest(
             texts=texts,
             output_names=request.requested_output_names() or self._settings.task.output_names,
             received_s=received_s,
-            deadline_s=received_s + timeout_s if timeout_s else None,
+            deadline_s=None if timeout_s is None else received_s + timeout_s,
             is_cancelled=reply.is_cancelled,
             respond=self._respond_to(request, reply),
         )

@@ -147,7 +147,7 @@ PARAM_MAX_TOKENS = "max_tokens"  # most tokens of one call of the tensor model; 
 PARAM_PACKED = "packed"  # whether the tensor model drops the padding: true or false
 PARAM_CALLS_IN_FLIGHT = "calls_in_flight"  # calls of the tensor model under way at once: one more than its instances
 PARAM_MAX_QUEUE_SIZE = "max_queue_size"  # texts that may wait; 0 = any number
-PARAM_QUEUE_TIMEOUT_MS = "queue_timeout_ms"  # how long a request waits whose caller sets no timeout; 0 = any time
+PARAM_QUEUE_TIMEOUT_MS = "queue_timeout_ms"  # how long a request waits at most; 0 = as long as its caller lets it
 PARAM_CACHE_SIZE = "cache_size"  # texts; 0 = off
 PARAM_PAD_TOKEN_ID = "pad_token_id"
 

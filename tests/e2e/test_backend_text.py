@@ -44,6 +44,7 @@ def server(
     write_text_model(repository, "two", "bag", instances=2)
     write_text_model(repository, "patient", "slow", max_tokens="16", instances=2)
     write_text_model(repository, "bounded", "slow", max_tokens="16", max_queue_size="1", calls_in_flight="1")
+    write_text_model(repository, "impatient", "slow", max_tokens="16", queue_timeout_ms="100", calls_in_flight="1")
     backends = backend_models.write_backends(tmp_path_factory.mktemp("backends"))
     return module_server_factory(repository, backends=backends)
 
@@ -296,19 +297,29 @@ def test_a_deadline_travels_to_the_inner_queue(server: TritonServer, grpc: Wire)
 
     def hurried(wire: Wire) -> Any:
         time.sleep(0.1)
-        given = triton_grpc.InferInput("TEXT", [1, 1], "BYTES")
-        given.set_data_from_numpy(np.array([[b"good film in a hurry"]], dtype=object))
-        try:
-            return wire.client.infer("patient", [given], timeout=100_000)
-        except triton_grpc.InferenceServerException as exc:
-            raise Refusal(str(exc.status()), exc.message()) from exc
+        return wire.ask(["good film in a hurry"], "patient", timeout_us=100_000)
 
     before = metrics(server, "patient")("requests_total", outcome="timed_out")
     _, late = together(server, busy, hurried)
     assert isinstance(late, Refusal)
-    assert late.kind == "StatusCode.UNAVAILABLE"
+    assert late.kind == "UNAVAILABLE"
     assert metrics(server, "patient")("requests_total", outcome="timed_out") - before == 1
     assert grpc.ask(["good film in a hurry"], "patient").scores == pytest.approx([0.5])
+
+
+def test_a_model_may_have_less_patience_than_its_callers(server: TritonServer, grpc: Wire) -> None:
+    before = executions(grpc, "impatient")[0]
+    asking, waiting = (Wire("grpc", server) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(asking.ask, ["wait0.5s"], "impatient")
+        eventually(lambda: executions(grpc, "impatient")[0] == before + 1, 10, "the arrival of the slow text")
+        late = pool.submit(waiting.ask, ["good"], "impatient", timeout_us=30_000_000)
+        with pytest.raises(Refusal, match="timeout passed") as caught:
+            late.result()
+        assert caught.value.kind == "UNAVAILABLE"
+        assert len(busy.result().labels) == 1
+    for wire in (asking, waiting):
+        wire.close()
 
 
 def test_while_the_model_is_busy_known_texts_are_answered_and_a_full_queue_refuses(server: TritonServer) -> None:

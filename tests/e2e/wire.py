@@ -50,7 +50,9 @@ class Wire:
         with suppress(Exception):
             self.client.close()
 
-    def infer(self, model: str, inputs: dict[str, np.ndarray], *, version: str = "") -> Any:
+    def infer(
+        self, model: str, inputs: dict[str, np.ndarray], *, version: str = "", timeout_us: int | None = None
+    ) -> Any:
         """Raises `Refusal`."""
         tensors = []
         for name, array in inputs.items():
@@ -58,13 +60,13 @@ class Wire:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         try:
-            return self.client.infer(model, tensors, model_version=version)
+            return self.client.infer(model, tensors, model_version=version, timeout=timeout_us)
         except InferenceServerException as exc:
             raise Refusal(str(exc.status()).removeprefix("StatusCode."), exc.message()) from exc
 
-    def ask(self, texts: Sequence[str | bytes], model: str = "sentiment") -> Answer:
+    def ask(self, texts: Sequence[str | bytes], model: str = "sentiment", *, timeout_us: int | None = None) -> Answer:
         raw = [text.encode() if isinstance(text, str) else text for text in texts]
-        result = self.infer(model, {"TEXT": np.array(raw, dtype=object).reshape(-1, 1)})
+        result = self.infer(model, {"TEXT": np.array(raw, dtype=object).reshape(-1, 1)}, timeout_us=timeout_us)
         return Answer(
             labels=[label.decode() for label in result.as_numpy("LABEL").ravel()],
             scores=result.as_numpy("SCORE").ravel(),
