@@ -63,7 +63,7 @@ function brackets(body, byte, most) {
 function judge(r) {
     const status = r.headersOut['grpc-status'];
     // What waited in one queue until its time was over does not wait in another one.
-    const late = String(r.headersOut['grpc-message']).indexOf('timeout expired') >= 0;
+    const late = /timeout (expired|passed)/.test(String(r.headersOut['grpc-message']));  // Triton's words, and bert_text's
     if (PERHAPS_BETTER_ELSEWHERE.indexOf(status) >= 0 && !late) {
         r.status = 503;
     }
