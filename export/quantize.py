@@ -24,7 +24,7 @@ ONNX Runtime's QEmbedLayerNormalization with its one scale for the whole vocabul
 hundredth of that, and stay FP32.
 
 Measured on the demo model (MiniLM, 6 x 384, 2 labels, accuracy 0.8627) on its 2,200 held-out sentences, scales from
-500 others, packed, in ONNX Runtime: what the gates of one export with each recipe said (`export.gates` has their limits).
+500 others, packed, in ONNX Runtime: what the gates of an export with each recipe said (limits: `export.gates`).
 "moved" counts labels that changed with the batch, of 150. RMS is that of the logits on 500 texts. Times are the best of
 69 runs of one text of 24 tokens on one core of a CPU with VNNI, packed; FP32: 9.6 ms.
 

@@ -39,8 +39,8 @@ class ServingOptions:
 
     Nothing bounds what waits for the text model unless ``max_queue_size`` or ``queue_timeout_ms`` does: the clients'
     deadlines do, since what has missed its own is dropped. What a bound refuses is UNAVAILABLE (HTTP 503), and clients
-    try it again; ``queue_timeout_ms`` holds for requests whose caller sets none or a longer one. The text model keeps these
-    bounds itself, because with a queue policy Triton's batcher misses wake-ups and requests stall for 500 ms
+    try it again; ``queue_timeout_ms`` holds for requests whose caller sets none or a longer one. The text model keeps
+    these bounds itself, because with a queue policy Triton's batcher misses wake-ups and requests stall for 500 ms
     (``make bench-queue-policy`` counts them).
 
     Raises:
