@@ -105,7 +105,8 @@ def test_a_closed_load_on_a_serial_server(known_server: TritonServer, tmp_path: 
         service_ms = server["models"][0]["compute_infer_ms"]  # a sleep takes longer than it was told on a busy machine
         assert service_ms >= LONG_SERVICE_S * 1000
         # Between two requests of one user lies the way to the server and back.
-        assert client["latency_ms"]["p50"]["value"] == pytest.approx(users * service_ms, rel=0.3)
+        assert client["mean_latency_ms"] == pytest.approx(users * service_ms, rel=0.3)
+        assert client["latency_ms"]["p50"]["value"] >= users * LONG_SERVICE_S * 1000 * 0.7
         assert client["requests_per_s"]["value"] == pytest.approx(1000 / service_ms, rel=0.3)
         # All that were asked at once at the end of a window may be answered within it.
         assert client["requests_per_s"]["value"] <= 1 / LONG_SERVICE_S + users / client["duration_s"]

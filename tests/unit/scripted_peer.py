@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from loadtest.wire import frames, hpack
 
 TIMEOUT_S = 60.0
+LAST_WORDS_S = 0.05  # an acknowledgement that the client sent before it read the end
 OK_HEADERS = hpack.encode([(":status", "200"), ("content-type", "application/grpc")])
 OK_TRAILERS = hpack.encode([("grpc-status", "0")])
 
@@ -135,6 +137,15 @@ def good_answer(stream_id: int, body: bytes) -> list[bytes]:
     ]
 
 
+def _finish(connected: socket.socket) -> None:
+    """Ends what is sent and reads what is on its way: a socket closed before that resets the connection."""
+    with contextlib.suppress(OSError):  # the script closed it, or the client has nothing more to say
+        connected.shutdown(socket.SHUT_WR)
+        connected.settimeout(LAST_WORDS_S)
+        while connected.recv(65536):
+            pass
+
+
 class ScriptedServer:
     """Runs one script a connection, one after another; what fails in a script fails the test."""
 
@@ -155,6 +166,7 @@ class ScriptedServer:
                 with self._listener.accept()[0] as connected:
                     self.connections += 1
                     script(Peer(connected))
+                    _finish(connected)
                 self._ends.release()
         except BaseException as exc:  # noqa: BLE001  # raised again in the test's thread
             self._failure = exc
