@@ -22,19 +22,19 @@ trap 'rm -rf "$folder"' EXIT
 if command -v mmdebstrap >/dev/null; then
     # Merged from the start: else a package with all of Perl is installed to merge /usr.
     mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-        --include=$packages,usr-is-merged $suite "$folder/root" - <<SOURCES
+        --include=$packages,usr-is-merged $suite "$folder/system" - <<SOURCES
 $sources
 SOURCES
 elif command -v debootstrap >/dev/null; then
     mirror=$(printf '%s\n' "$sources" | sed -n "s/^deb \(.*\) $suite main/\1/p" | head -n 1)
-    debootstrap --variant=minbase --include=$packages $suite "$folder/root" "$mirror" >"$folder/log" ||
+    debootstrap --variant=minbase --include=$packages $suite "$folder/system" "$mirror" >"$folder/log" ||
         { tail -n 5 "$folder/log" >&2; exit 1; }
-    printf '%s\n' "$sources" > "$folder/root/etc/apt/sources.list"
+    printf '%s\n' "$sources" > "$folder/system/etc/apt/sources.list"
 else
     echo "base-image.sh: neither mmdebstrap nor debootstrap is installed; apt-get install mmdebstrap" >&2
     exit 1
 fi
-tar -C "$folder/root" -c --exclude='./dev/*' --exclude=./etc/dpkg/dpkg.cfg.d/99mmdebstrap --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/*' --exclude='./var/log/*' \
+tar -C "$folder/system" -c --exclude='./dev/*' --exclude=./etc/dpkg/dpkg.cfg.d/99mmdebstrap --exclude='./var/lib/apt/lists/*' --exclude='./var/cache/*' --exclude='./var/log/*' \
     --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' . |
     docker import --change 'CMD ["/bin/sh"]' - "$image" >/dev/null
 echo "base-image.sh: $image, $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.0f", $1 / 1e6}') MB" >&2

@@ -15,7 +15,6 @@ from bench.load import percentile
 from bert_triton_client import AsyncClient, BertTritonError, Classification
 
 ANSWERED = "answered"
-REFUSED = "OverloadedError"
 Ask = Callable[[str], Awaitable[Classification]]
 
 
@@ -29,8 +28,6 @@ class Outcome:
         late_ms: of that, until it was sent: the load generator's own lag.
         kind: `ANSWERED`, or the class of the client's error.
         message: of the error.
-        label: of the answer.
-        text: index of the text.
     """
 
     due_s: float
@@ -38,8 +35,6 @@ class Outcome:
     late_ms: float
     kind: str
     message: str = ""
-    label: str = ""
-    text: int = 0
 
 
 class Outcomes:
@@ -132,15 +127,14 @@ async def closed_for(ask: Ask, texts: Sequence[str], callers: int, seconds: floa
 
 async def _asked(ask: Ask, texts: Sequence[str], number: int, started: float, due_s: float) -> Outcome:
     """What becomes of the request ``number``, due ``due_s`` after ``started``."""
-    index = number % len(texts)
     late_ms = (time.perf_counter() - started - due_s) * 1000
-    kind, message, label = ANSWERED, "", ""
+    kind, message = ANSWERED, ""
     try:
-        label = (await ask(texts[index])).label
+        await ask(texts[number % len(texts)])
     except BertTritonError as exc:
         kind, message = type(exc).__name__, str(exc)
     latency_ms = (time.perf_counter() - started - due_s) * 1000
-    return Outcome(due_s, latency_ms, late_ms, kind, message, label, index)
+    return Outcome(due_s, latency_ms, late_ms, kind, message)
 
 
 def without_retries(url: str, model: str, timeout_s: float = 30.0) -> AsyncClient:

@@ -17,6 +17,7 @@ import psutil
 from bench.drill.served import Served
 from bert_triton_client import AsyncClient
 from demo.server_process import ServerProcess
+from server.shared_memory import DEV_SHM
 
 IDLE_CONNECTIONS = 1000
 HALF_OPEN_CONNECTIONS = 200
@@ -169,7 +170,7 @@ def _large_grpc(process: ServerProcess, served: Served) -> str:
 
 def full_shared_memory(process: ServerProcess, served: Served) -> str:
     """For a server started with `OWN_SHARED_MEMORY`."""
-    folder = Path(f"/proc/{process.process.pid}/root/dev/shm")
+    folder = Path("/proc", str(process.process.pid), "root", DEV_SHM.relative_to("/"))
     filler = folder / "filler"
     with filler.open("wb") as file:
         room = os.statvfs(folder)
