@@ -8,6 +8,7 @@ So a text model adds two spans of its own to its caller's trace::
     InferRequest ── sentiment ── queue             from arrival until the tensor model is called
                               └─ sentiment_int8    that call: version, and how many texts shared it
 
+Where Triton lost the trace, as it does with some over gRPC (``server/tracing.py``), they lie in the caller's own span.
 A request that is answered from the cache has neither. The collector's address is in the environment variable that
 OpenTelemetry defines for it; without it nothing here runs. Serving never waits for the collector: what it does not take
 is dropped, and the log says so.
@@ -47,16 +48,16 @@ ERROR = 2  # status
 
 @dataclass(frozen=True)
 class Parent:
-    """The span of Triton's that ours lie in."""
+    """The span that ours lie in: one of Triton's, or the caller's."""
 
     trace_id: str
     span_id: str
 
     @classmethod
-    def of(cls, context: str | None) -> Parent | None:
-        """From what Triton tells of a request's trace, ``{"traceparent": …}``; None when it is not traced."""
+    def of(cls, described: str | None) -> Parent | None:
+        """From ``{"traceparent": …}``: what Triton tells of a request's trace, or its parameters; None without one."""
         try:
-            match = _TRACEPARENT.fullmatch(json.loads(context)["traceparent"]) if context else None
+            match = _TRACEPARENT.fullmatch(json.loads(described)["traceparent"]) if described else None
         except (ValueError, KeyError, TypeError):
             return None
         return cls(match["trace"], match["span"]) if match else None

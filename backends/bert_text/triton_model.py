@@ -114,8 +114,10 @@ class TritonPythonModel:
         )
 
     def _respond_to(self, request: Any, reply: Reply) -> Callable[[TextRequest], None]:
-        """What answers a request later, and traces it if Triton does."""
-        parent = Parent.of(request.trace().get_context()) if self._tracer is not None else None
+        """What answers a request later, and traces it if its caller does."""
+        parent = None
+        if self._tracer is not None:
+            parent = Parent.of(request.trace().get_context()) or Parent.of(request.parameters())
         if self._tracer is None or parent is None:
             return lambda settled: reply.send(self._response(settled))
         tracer, arrived_ns = self._tracer, time.time_ns()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server import TritonServer
+from tests.collector import Collector
 from tests.e2e import triton
 
 START_TIMEOUT_S = 120.0
@@ -32,6 +33,14 @@ def demo_server(demo_repository: Path, tmp_path_factory: pytest.TempPathFactory)
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """Takes the traces of a module's servers."""
+    collector = Collector()
+    yield collector
+    collector.close()
 
 
 @pytest.fixture(scope="module")

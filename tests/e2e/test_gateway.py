@@ -41,13 +41,6 @@ HTTP_MODEL = ("http", "sentiment")
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    collector = Collector()
-    yield collector
-    collector.close()
-
-
-@pytest.fixture(scope="module")
 def tritons(
     module_server_factory: Callable[..., TritonServer], collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> list[TritonServer]:
@@ -626,8 +619,9 @@ def test_only_traces_that_are_recorded_reach_a_triton(
         return {span["traceId"] for span in collector.spans()}
 
     without = [asked(flag) for flag in ("", "00", "", "00")]
-    recorded = {asked("01") for _ in range(4)}  # of both Tritons, each of which sends its spans in their order
-    triton.eventually(lambda: seen() >= recorded, 60, "the spans")
+    # Of both Tritons, each of which sends its spans in their order; over gRPC Triton loses some (server/tracing.py).
+    recorded = [{asked("01") for _ in range(4)} for _ in range(10 if protocol == "grpc" else 1)]
+    triton.eventually(lambda: any(seen() >= four for four in recorded), 60, "the spans")
     assert not seen() & set(without)
 
 

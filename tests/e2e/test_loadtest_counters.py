@@ -88,8 +88,10 @@ def test_what_is_asked_in_the_window_is_what_is_counted(demo_server: TritonServe
     assert 24 * 8 < side.tokens < 24 * 40
     assert side.padding_tokens is not None
     assert side.padding_tokens < side.tokens
-    # The model's own time lies within the text model's, and all of it within the window.
-    assert 0 < tensors.compute_infer_ms * tensors.requests < text.compute_infer_ms * text.requests < 1e3 * window_s
+    # The model's own time lies within the text model's, and all of it within the window. The texts of one request may
+    # be computed by both instances at once.
+    assert 0 < tensors.compute_infer_ms * tensors.requests < 2 * text.compute_infer_ms * text.requests
+    assert text.compute_infer_ms * text.requests < 1e3 * window_s
     assert text.queue_ms > 0  # as it counts itself: waiting, then all the rest
     assert text.compute_input_ms == text.compute_output_ms == 0
     assert side.device == "CPU"
