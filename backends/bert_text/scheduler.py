@@ -69,6 +69,7 @@ class Scheduler:
             threading.Thread(target=self._serve, name=f"bert_text call {number}", daemon=True)
             for number in range(settings.calls_in_flight)
         ]
+        self._threads.append(threading.Thread(target=self._end_waiting, name="bert_text timeouts", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -117,7 +118,12 @@ class Scheduler:
                 self._tokenise(work.to_read)
             elif work.to_compute:
                 self._compute(work.to_compute)
-                self._queue.computed()
+                self._queue.computed(work.call)
+
+    def _end_waiting(self) -> None:
+        """Tells requests that they are too late, when they are: the other threads may all be computing then."""
+        while (late := self._queue.late()) is not None:
+            self._respond(late, Tally())
 
     def _tokenise(self, waiting: Sequence[Text]) -> None:
         encoded = self._encode([text.decoded for text in waiting])

@@ -10,6 +10,7 @@ An execution is formed when somebody is free to compute it, so that what arrived
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .cache import TextCache
+from .calls import Calls
 from .layout import Budget, choose
 from .text_request import UNAVAILABLE, Answer, Failure, TextRequest
 from .tokenise import Tokens
@@ -27,6 +29,9 @@ from .tokenise import Tokens
 BUDGETS_AHEAD = 2
 # To guess how many tokens a text has before it is tokenised. English has 4 to 5 bytes a token.
 BYTES_PER_TOKEN = 4
+
+# Whoever fails what is late looks again after this at the earliest.
+MIN_SLEEP_S = 0.01
 
 LATE = Failure(UNAVAILABLE, "the request's timeout passed before its texts were computed", outcome="timed_out")
 CLOSED = Failure(UNAVAILABLE, "the model is being unloaded")
@@ -58,6 +63,12 @@ class Text:
         return any(not request.settled for request, _ in self.places)
 
     @property
+    def waits_until_s(self) -> float:
+        """When the most patient of its requests is too late."""
+        deadlines = [request.deadline_s for request, _ in self.places if not request.settled]
+        return max((math.inf if deadline is None else deadline for deadline in deadlines), default=-math.inf)
+
+    @property
     def length(self) -> int:
         """Its tokens; 0 before it is tokenised."""
         return 0 if self.tokens is None else len(self.tokens)
@@ -71,11 +82,13 @@ class Work:
         to_read: tokenise these and hand them to `TextQueue.read`, or
         to_compute: compute these in one execution, hand them to `TextQueue.finish` and say `TextQueue.computed`.
         settled: answer these requests: they came too late.
+        call: which execution that is.
     """
 
     to_read: Sequence[Text] = ()
     to_compute: Sequence[Text] = ()
     settled: Sequence[TextRequest] = ()
+    call: int = 0
 
 
 class TextQueue:
@@ -99,8 +112,7 @@ class TextQueue:
     ) -> None:
         self._budget = budget
         self._max_queue_size = max_queue_size
-        self._instances = instances
-        self._computing = 0  # executions that were taken and are not finished
+        self._calls = Calls(instances)
         self._clock = clock
         self._cache: TextCache[Answer] = TextCache(cache_size)
         self._in_flight: dict[bytes, Text] = {}
@@ -108,7 +120,10 @@ class TextQueue:
         self._reading = 0
         self._ready: list[Text] = []  # in order of arrival
         self._closed = False
-        self._changed = threading.Condition(threading.Lock())
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._earlier_deadline = threading.Condition(lock)
+        self._looks_again_s = math.inf  # when `late` does
 
     @property
     def cached(self) -> int:
@@ -157,6 +172,8 @@ class TextQueue:
                 text = self._in_flight[key] = Text(key, decoded, request.received_s)
                 self._unread.append(text)
             text.places.append((request, index))
+        if missing and request.deadline_s is not None and request.deadline_s < self._looks_again_s:
+            self._earlier_deadline.notify()
         return len(texts) - len(missing)
 
     def take(self) -> Work | None:
@@ -183,18 +200,43 @@ class TextQueue:
         if to_read:
             self._reading += len(to_read)
             return Work(to_read=to_read, settled=settled)
-        self._ready = [text for text in self._ready if self._still_wanted(text, settled)]
-        group: list[Text] = []
-        if self._ready:
-            lengths = [text.length for text in self._ready]
-            indices = choose(lengths, self._budget, self._instances - self._computing)
-            group = [self._ready[index] for index in indices]
-            self._computing += 1
-            chosen = set(map(id, group))
-            self._ready = [text for text in self._ready if id(text) not in chosen]
-            for text in group:
-                text.shared = len(text.places)
-        return Work(to_compute=group, settled=settled) if group or settled else None
+        self._ready = self._wanted_of(self._ready, settled)
+        now_s = self._clock()
+        start_s = self._calls.next_start_s(now_s)
+        # What would be too late by then is left to an instance that is free sooner than expected, or to `late`.
+        in_time = [text for text in self._ready if text.waits_until_s > start_s]
+        if not in_time:
+            return Work(settled=settled) if settled else None
+        indices = choose([text.length for text in in_time], self._budget, self._calls.idle)
+        group = [in_time[index] for index in indices]
+        chosen = set(map(id, group))
+        self._ready = [text for text in self._ready if id(text) not in chosen]
+        for text in group:
+            text.shared = len(text.places)
+        call = self._calls.begin(sum(text.length for text in group), now_s)
+        return Work(to_compute=group, settled=settled, call=call)
+
+    def late(self) -> list[TextRequest] | None:
+        """Waits until requests are too late; these, which are the caller's to answer. None once closed."""
+        with self._earlier_deadline:
+            while not self._closed:
+                settled: list[TextRequest] = []
+                self._unread = deque(self._wanted_of(self._unread, settled))
+                self._ready = self._wanted_of(self._ready, settled)
+                if settled:
+                    return settled
+                now_s = self._clock()
+                places = (place for text in self._in_flight.values() for place in text.places)
+                deadlines_s = (request.deadline_s for request, _ in places if request.deadline_s is not None)
+                # What is past is being computed, or tokenised and looked at after that.
+                first_s = min((deadline_s for deadline_s in deadlines_s if deadline_s > now_s), default=math.inf)
+                self._looks_again_s = max(first_s, now_s + MIN_SLEEP_S)
+                self._earlier_deadline.wait(None if first_s == math.inf else self._looks_again_s - now_s)
+            return None
+
+    def _wanted_of(self, texts: Iterable[Text], settled: list[TextRequest]) -> list[Text]:
+        """Those to go on with."""
+        return [text for text in texts if self._still_wanted(text, settled)]
 
     def _still_wanted(self, text: Text, settled: list[TextRequest]) -> bool:
         """Whether to go on with a waiting text; requests that are too late are failed and added to ``settled``."""
@@ -245,10 +287,10 @@ class TextQueue:
                     self._forget(text)
         return settled
 
-    def computed(self) -> None:
+    def computed(self, call: int) -> None:
         """An execution that was taken is over, whatever became of its texts."""
         with self._changed:
-            self._computing -= 1
+            self._calls.end(call, self._clock())
 
     def fail(self, requests: Iterable[TextRequest], failure: Failure) -> list[TextRequest]:
         """Fail requests whose texts were taken; those that this settled, which are the caller's to answer."""
@@ -268,6 +310,7 @@ class TextQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._earlier_deadline.notify_all()
             places = [place for text in self._in_flight.values() for place in text.places]
             return [request for request, _ in places if request.fail(CLOSED)]
 

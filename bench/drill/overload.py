@@ -10,20 +10,31 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.drill.arrivals import ANSWERED, Ask, Outcomes, closed_for, latency_ms, median_ms, poisson, without_retries
+from bench.drill.arrivals import (
+    ANSWERED,
+    Ask,
+    Outcomes,
+    closed_for,
+    latency_ms,
+    median_ms,
+    poisson,
+    precedence,
+    without_retries,
+)
 from bench.drill.findings import Finding, at_least, at_most
 from bench.drill.resources import Resources, resources, server_processes
 from bench.drill.served import Served
 from bench.load import percentile
+from loadtest.server_side import prometheus
 from server import TritonServer
 
 FACTOR = 3
 CALLERS = 32
-EXECUTION_CALLERS = 14  # whose texts, of 36 tokens in the mean, are one full execution
 QUEUE_SECONDS = 1.0  # the queue holds what the server does in that time: more than the time-out allows
 TIMEOUT_MS = 750
 REFUSAL_MS = 50
@@ -38,9 +49,11 @@ class Overload:
     Attributes:
         capacity_per_s: answers a second to `CALLERS` callers, median of before and after.
         lone_ms: median latency of a lone request.
-        longest_execution_ms: the slowest of requests by so many callers that their texts are one execution.
         queue: most waiting texts.
         load: the overload itself.
+        max_tokens: of an execution.
+        execution_ms: of so many tokens, by the time of one as the server counts it.
+        cores: what generating it took.
         before: resources of the server after the warm-up.
         after: after the overload.
         recovery_s: from the end of the load, answers still to come included, until a lone request takes at most
@@ -49,12 +62,42 @@ class Overload:
 
     capacity_per_s: float
     lone_ms: float
-    longest_execution_ms: float
     queue: int
     load: Outcomes
+    max_tokens: int
+    execution_ms: float
+    cores: float
     before: Resources
     after: Resources
     recovery_s: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the tensor model has computed so far.
+
+    Attributes:
+        tokens: without padding.
+        compute_us: its instances' time, added up.
+    """
+
+    tokens: float
+    compute_us: float
+
+    @classmethod
+    def read(cls, server: TritonServer, served: Served) -> Computed:
+        """From the server's metrics."""
+        with urllib.request.urlopen(server.metrics_url) as page:
+            metrics = prometheus.parse(page.read().decode())
+        times = metrics.select("nv_inference_compute_infer_duration_us")
+        return cls(
+            metrics.total("bert_text_tokens_total") or 0.0,
+            sum(sample.value for sample in times if sample.labels["model"] != served.model),
+        )
+
+    def ms_per_token(self, before: Computed) -> float:
+        """Of an instance, since then."""
+        return (self.compute_us - before.compute_us) / (self.tokens - before.tokens) / 1000
 
 
 def drill(served: Served, seconds: float) -> tuple[str, list[Finding]]:
@@ -74,7 +117,7 @@ def drill(served: Served, seconds: float) -> tuple[str, list[Finding]]:
 
 
 def _capacity(served: Served, folder: Path, seconds: float) -> float:
-    with TritonServer(served.repository(folder, {})) as server:
+    with TritonServer(served.repository(folder, {})) as server, precedence():
         return asyncio.run(_closed_rate(server.grpc_url, served, seconds))
 
 
@@ -85,7 +128,7 @@ async def _closed_rate(url: str, served: Served, seconds: float) -> float:
 
 
 def _overload(served: Served, repository: Path, capacity: float, queue: int, seconds: float) -> Overload:
-    with TritonServer(repository) as server:
+    with TritonServer(repository) as server, precedence():
         return asyncio.run(_measure(server, served, capacity, queue, seconds))
 
 
@@ -94,11 +137,13 @@ async def _measure(server: TritonServer, served: Served, capacity: float, queue:
     async with without_retries(server.grpc_url, served.model) as client:
         await closed_for(client.classify, served.texts, min(CALLERS, queue), 2.0)
         lone = await closed_for(client.classify, served.texts, 1, 3.0)
-        executions = await closed_for(client.classify, served.texts, EXECUTION_CALLERS, 5.0)
         # The first overload fills what is filled once: arenas, caches of shapes, connection buffers.
         await poisson(client.classify, served.texts, FACTOR * capacity, min(30.0, seconds / 4), seed=1)
         before = resources(processes)
+        computed, cpu_s = Computed.read(server, served), time.process_time()
         load = await poisson(client.classify, served.texts, FACTOR * capacity, seconds)
+        cpu_s = time.process_time() - cpu_s
+        ms_per_token = Computed.read(server, served).ms_per_token(computed)
         answered_late_s = load.elapsed_s - seconds  # what was accepted last
         recovery_s = answered_late_s + await _recovery(client.classify, served.texts, 2 * median_ms(lone.answered))
         after = resources(processes)
@@ -106,9 +151,11 @@ async def _measure(server: TritonServer, served: Served, capacity: float, queue:
     return Overload(
         (capacity + again.per_s) / 2,
         median_ms(lone.answered),
-        latency_ms(executions.answered, 1.0),
         queue,
         load,
+        served.max_tokens,
+        ms_per_token * served.max_tokens,
+        cpu_s / load.elapsed_s,
         before,
         after,
         recovery_s,
@@ -134,11 +181,13 @@ def _findings(found: Overload) -> list[Finding]:
     failed = [outcome for outcome in load.all if outcome.kind != ANSWERED]
     refused = [outcome for outcome in failed if "max_queue_size" in outcome.message]
     timed_out = [outcome for outcome in failed if "max_queue_size" not in outcome.message]
-    bound_ms = TIMEOUT_MS + found.longest_execution_ms
+    bound_ms = TIMEOUT_MS + found.execution_ms
     return [
         Finding("requests", "", f"{len(load.all)}: {load.kinds()}"),
         Finding("messages of those refused", "", load.messages()),
         Finding("sent late by the load generator, which shares the cores: p99", "", f"{_late_ms(load):.0f} ms"),
+        Finding("which itself took", "", f"{found.cores:.2f} cores"),
+        Finding(f"a full execution, of {found.max_tokens} tokens", "", f"{found.execution_ms:.0f} ms"),
         *(
             at_most(
                 f"refused, queue full: p{share * 100:.0f} since it was sent",
@@ -149,10 +198,23 @@ def _findings(found: Overload) -> list[Finding]:
             )
             for share in (0.5, 0.99)
         ),
-        at_most("timed out in the queue: slowest", round(bound_ms), latency_ms(timed_out, 1.0), "ms")
+        at_most(
+            "timed out in the queue: slowest since it was sent",
+            round(bound_ms),
+            latency_ms(timed_out, 1.0, since_sent=True),
+            "ms",
+        )
         if timed_out
         else Finding("timed out in the queue", "", "none"),
-        at_most("accepted: p99", round(bound_ms), latency_ms(load.answered, 0.99), "ms"),
+        *(
+            at_most(
+                f"answered: p{share * 100:.0f} since it was sent",
+                round(bound_ms),
+                latency_ms(load.answered, share, since_sent=True),
+                "ms",
+            )
+            for share in (0.5, 0.99)
+        ),
         at_least("answers/s, of the maximum", 0.9, load.per_s / found.capacity_per_s, ""),
         at_most("memory, growth of all server processes", 5, found.after.growth_percent(found.before), "%", 1),
         Finding("shared memory, descriptors before and after", "", f"{found.before} and {found.after}"),

@@ -42,6 +42,11 @@ class Served:
         """The text model."""
         return MODELS[self.key].text_model
 
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of an execution."""
+        return int(read_config(self.source, self.model).parameters["max_tokens"].string_value)
+
     def repository(self, folder: Path, parameters: Mapping[str, str]) -> Path:
         """A copy in ``folder`` with other parameters of the text model."""
         shutil.copytree(self.source, folder, symlinks=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench.drill.arrivals import Outcomes, closed_for, latency_ms, median_ms, poisson, without_retries
+from bench.drill.arrivals import Outcomes, closed_for, latency_ms, median_ms, poisson, precedence, without_retries
 from bench.drill.findings import Finding, at_most, none_of
 from bench.drill.resources import Resources, resources, server_processes
 from bench.drill.served import Served
@@ -20,6 +20,7 @@ from server import TritonServer
 
 SHARE = 0.8
 CALLERS = 32
+CAPACITY_S = 60.0  # for which the capacity is measured; a tenth of the soak at most
 SAMPLE_EVERY_S = 5.0
 SETTLED = 0.2  # of the time; memory that is filled once is filled by then
 GROWTH_PER_HOUR_PERCENT = 2.0
@@ -38,6 +39,7 @@ def drill(served: Served, seconds: float) -> tuple[str, list[Finding]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         TritonServer(served.repository(Path(folder) / "repository", {})) as server,
+        precedence(),
     ):
         rate, outcomes, samples = asyncio.run(_measure(server, served, seconds))
     said = (
@@ -51,7 +53,7 @@ async def _measure(server: TritonServer, served: Served, seconds: float) -> tupl
     processes = server_processes(server)
     async with without_retries(server.grpc_url, served.model) as client:
         await closed_for(client.classify, served.texts, CALLERS, 2.0)
-        rate = SHARE * (await closed_for(client.classify, served.texts, CALLERS, 10.0)).per_s
+        rate = SHARE * (await closed_for(client.classify, served.texts, CALLERS, min(CAPACITY_S, seconds / 10))).per_s
         sampling = asyncio.ensure_future(_sampled(processes))
         outcomes = await poisson(client.classify, served.texts, rate, seconds)
         sampling.cancel()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -33,6 +36,7 @@ class Bench:
         self.clock = Clock()
         self.queue = TextQueue(Budget(max_tokens, 8), cache_size, max_queue_size, instances, clock=self.clock)
         self.settled: list[TextRequest] = []
+        self.calls: dict[int, int] = {}  # of the first text of each execution
 
     def request(self, *texts: str, timeout_s: float | None = None) -> TextRequest:
         deadline_s = None if timeout_s is None else self.clock.now_s + timeout_s
@@ -69,12 +73,15 @@ class Bench:
         """The next execution."""
         work = self.take()
         assert not work.to_read
+        if work.to_compute:
+            self.calls[id(work.to_compute[0])] = work.call
         return list(work.to_compute)
 
     def finish(self, group: list[Text], failure: Failure | None = None) -> None:
         outcomes = [(text, failure or Answer(np.array([len(text.decoded)], np.float32), False)) for text in group]
         self.settled += self.queue.finish(outcomes)
-        self.queue.computed()
+        if (call := self.calls.pop(id(group[0]), None)) is not None:
+            self.queue.computed(call)
 
 
 def words(texts: list[Text]) -> list[str]:
@@ -196,6 +203,53 @@ def test_who_is_late_is_told_before_anything_is_computed() -> None:
     assert late.failure is not None
     assert late.failure.code == UNAVAILABLE
     assert not patient.settled
+
+
+def test_an_execution_that_must_wait_holds_only_what_will_not_be_late_by_then() -> None:
+    bench = Bench()
+    bench.ask("one two")
+    bench.read()
+    first = bench.group()
+    bench.clock.now_s += 2  # one second a token
+    bench.finish(first)
+    bench.ask("a b c d")
+    bench.read()
+    bench.group()
+    impatient, patient = bench.ask("e", timeout_s=3.9), bench.ask("f", timeout_s=4.1)
+    bench.read()
+    assert words(bench.group()) == ["f"], "the one before it takes 4 s"
+    assert not impatient.settled, "that one may still end earlier"
+    assert not patient.settled
+
+
+def test_who_is_late_is_told_at_the_time_while_everybody_computes() -> None:
+    queue = TextQueue(Budget(16, 8), cache_size=0)
+    received_s = time.monotonic()
+    requests = [TextRequest([b"a"], deadline_s=received_s + timeout_s) for timeout_s in (60.0, 0.3, 0.1)]
+    told: list[tuple[list[TextRequest], float]] = []
+
+    def tell() -> None:
+        while (late := queue.late()) is not None:
+            told.append((late, time.monotonic() - received_s))
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    for number, request in enumerate(requests):
+        queue.add([(request, [(str(number).encode(), "a")])])
+    work = queue.take()
+    assert work is not None
+    assert len(work.to_read) == 3
+    for text in work.to_read:
+        text.tokens = Tokens([1])
+    queue.read(work.to_read)
+    while len(told) < 2:
+        time.sleep(0.01)
+    assert [late for late, _ in told] == [[requests[2]], [requests[1]]]
+    assert [at_s >= 0.1 for _, at_s in told] == [True, True]
+    assert told[1][1] >= 0.3
+    assert queue.waiting == 1
+    queue.close()
+    thread.join()
 
 
 def test_who_is_late_before_tokenising_is_told_even_if_nothing_is_left_to_do() -> None:
