@@ -13,7 +13,7 @@ a start         ``command`` wires it: ``options``; what to serve (``preflight``,
                 ``manifest``); ``launcher``, which starts one Triton: ``installation``, ``workspace``
                 (``shared_memory``, ``backend_directory``, ``guard``), ``process`` (``limits``, ``argv``, ``log``), and
                 ``starting``, which waits until ``readiness`` has its answers
-while it runs   ``watchdog`` notices what died, restarts, takes signals and orders
+while it runs   ``watchdog`` notices what died, with ``hangs`` what hangs, restarts, takes signals and orders
 an order        ``control`` (a package): ``reload``, ``rollback``, ``versions``
 a stop          ``watchdog``, ``drain``
 what is closed  ``restrictions``, ``endpoints``; ``tracing`` says where traces go

@@ -79,6 +79,7 @@ def serve(options: Options) -> int:
             restart_on_death=options.on_backend_death == RESTART,
             policy=RestartPolicy(max_restarts=options.max_restarts),
             start_timeout_s=options.start_timeout_s,
+            hang_timeout_s=options.hang_timeout_s,
             before_start=(lambda: say(str(manifest.verify(server.selection.folders())))) if options.verify else None,
             control=control,
             handler=orders(server, options, signals).handle,

@@ -13,6 +13,7 @@ from server import arguments, tracing
 from server.backend_directory import BACKENDS
 from server.endpoints import MAX_PORT, Endpoints
 from server.errors import OptionError
+from server.hangs import HANG_TIMEOUT_S
 from server.launcher import EXIT_TIMEOUT_S, START_TIMEOUT_S
 from server.restrictions import APIS, DEFAULT_APIS, HEADER, PASSED_FLAGS, parse_apis
 
@@ -32,6 +33,7 @@ class Options:
         start_timeout_s: bound on a start.
         on_backend_death: ``restart`` or ``exit``.
         max_restarts: within ten minutes.
+        hang_timeout_s: how long something may be asked and do nothing; 0 = for ever.
         skip_unexported: leave out models that have no version.
         verify: hold what is served to its manifests.
         restricted_apis: of Triton, that take the admin key.
@@ -50,6 +52,7 @@ class Options:
     start_timeout_s: float
     on_backend_death: str
     max_restarts: int
+    hang_timeout_s: float
     skip_unexported: bool
     verify: bool
     restricted_apis: tuple[str, ...]
@@ -83,6 +86,13 @@ def _count(text: str) -> int:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _seconds_or_none(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
         raise ValueError(text)
     return seconds
 
@@ -163,10 +173,19 @@ FLAGS = (
         _on_death,
         f"{RESTART} or {EXIT}",
         RESTART,
-        "what to do when a process of Triton died: restart the server, or exit with code 1",
+        "what to do when a process of Triton died or hangs: restart the server, or exit with code 1",
         f"{RESTART}|{EXIT}",
     ),
     _Flag("--max-restarts", _count, "a number, 0 or more", 5, "restarts within 10 minutes before giving up", "COUNT"),
+    _Flag(
+        "--hang-timeout-s",
+        _seconds_or_none,
+        "seconds, 0 or more",
+        HANG_TIMEOUT_S,
+        "how long a text model that is asked, or Triton, may do nothing before it counts as dead; no execution may "
+        "take as long; 0 = for ever, as without metrics (-- --allow-metrics=false)",
+        "SECONDS",
+    ),
     _Flag(
         "--restricted-apis",
         parse_apis,

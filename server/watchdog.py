@@ -3,18 +3,19 @@
 Triton does not notice the death of a backend process (triton_python_backend_stub): its health endpoints stay
 green while every request to that model fails. It does not reap it either, so the dead process stays a zombie child of
 tritonserver; one that Triton ends itself (a model unloaded, a config completed) is reaped within milliseconds. On a
-process that hangs Triton gives up after a second, for good; the text model that called it says so in the log.
+process that hangs Triton gives up after a second, for good; the text model that called it says so in the log. What else
+hangs, `server.hangs` finds out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ import psutil
 
 from server.control.unix_socket import Control, Handler
 from server.errors import ControlError, ServerError, StartCancelledError
+from server.hangs import HANG_TIMEOUT_S, HangWatch
 from server.installation import STUB
 from server.launcher import KILL_MARGIN_S, START_TIMEOUT_S, TritonServer
 from server.log import describe_exit
@@ -80,12 +82,23 @@ class Watch:
     Args:
         server: the server to look at; after a restart the new process is followed.
         clock: in seconds.
+        hang_timeout_s: how long something may be asked and do nothing; 0 = for ever.
     """
 
-    def __init__(self, server: TritonServer, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, server: TritonServer, clock: Callable[[], float] = time.monotonic, hang_timeout_s: float = 0.0
+    ) -> None:
         self._server = server
         self._clock = clock
         self._sightings: dict[tuple[int, int], list[float]] = {}
+        self._hang_timeout_s = hang_timeout_s
+        self._hangs: HangWatch | None = None
+        self._followed: int | None = None  # by that
+
+    def close(self) -> None:
+        """Ends the thread that looks for what hangs."""
+        if self._hangs is not None:
+            self._hangs.close()
 
     def fault(self) -> str | None:
         """What died or hangs, in words; None while all is well. To be called every `WATCH_INTERVAL_S`."""
@@ -99,7 +112,15 @@ class Watch:
                 return f"backend process {pid} of Triton died"
         if self._server.unhealthy:
             return f"backend process {self._server.unhealthy} of Triton does not answer"
-        return None
+        return self._hang(triton)
+
+    def _hang(self, triton: int) -> str | None:
+        if not self._hang_timeout_s or not self._server.serves("metrics"):
+            return None
+        if self._hangs is None or self._followed != triton:
+            self.close()
+            self._followed, self._hangs = triton, HangWatch(self._server, self._hang_timeout_s)
+        return self._hangs.fault
 
 
 def zombie_backends(triton_pid: int) -> list[int]:
@@ -128,7 +149,7 @@ class StopSignals:
         self._wakeup.setblocking(False)
         self._woken.setblocking(False)
 
-    @contextmanager
+    @contextlib.contextmanager
     def installed(self) -> Iterator[StopSignals]:
         """Handles the signals while inside."""
         old_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
@@ -169,9 +190,10 @@ class Supervisor:
         signals: asks to stop.
         on_ready: called after every successful start.
         say: takes a log line.
-        restart_on_death: restart the server when something died, rather than end.
+        restart_on_death: restart the server when something died or hangs, rather than end.
         policy: how often.
         start_timeout_s: for the first start and for each restart.
+        hang_timeout_s: how long something may be asked and do nothing; 0 = for ever.
         before_start: called before the first start and before each restart; what it raises prevents that.
         control: where orders come in.
         handler: carries them out.
@@ -184,12 +206,13 @@ class Supervisor:
     restart_on_death: bool = True
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     start_timeout_s: float = START_TIMEOUT_S
+    hang_timeout_s: float = HANG_TIMEOUT_S
     before_start: Callable[[], None] | None = None
     control: Control | None = None
     handler: Handler = _refuse
 
     def run(self) -> int:
-        """Returns the exit code: 0 when asked to stop, 1 when something died and was not restarted.
+        """Returns the exit code: 0 when asked to stop, 1 when something died or hangs and was not restarted.
 
         Raises:
             ServerError: the first start failed.
@@ -205,7 +228,12 @@ class Supervisor:
         if self.before_start:
             self.before_start()
         self.on_ready(self.server.start(self.start_timeout_s, cancelled=self._asked_to_stop))
-        watch = Watch(self.server)
+        with contextlib.closing(Watch(self.server, hang_timeout_s=self.hang_timeout_s)) as watch:
+            given_up = self._given_up(watch)
+        return 1 if given_up else self._drain()
+
+    def _given_up(self, watch: Watch) -> bool:
+        """Keeps the server running; returns when asked to stop (False) or when something stays wrong (True)."""
         restarts = Restarts(self.policy)
         others = [self.control] if self.control else []
         while not self.signals.wait(WATCH_INTERVAL_S, *others):
@@ -215,15 +243,15 @@ class Supervisor:
             while fault is not None:
                 if not self.restart_on_death:
                     self.say(f"{fault}; ending, as --on-backend-death exit says")
-                    return 1
+                    return True
                 delay_s = restarts.allow()
                 if delay_s is None:
                     bound = f"{self.policy.max_restarts} restarts in {self.policy.window_s:g} s"
                     self.say(f"{fault}; ending, since --max-restarts allows {bound}")
-                    return 1
+                    return True
                 self.say(f"{fault}; restarting the server" + (f" in {delay_s:g} s" if delay_s else ""))
                 fault = self._restart(delay_s)
-        return self._drain()
+        return False
 
     def _restart(self, delay_s: float) -> str | None:
         """Restarts after a pause; returns what went wrong."""

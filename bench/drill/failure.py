@@ -26,7 +26,7 @@ from demo.server_process import ServerProcess, serving
 CALLERS = 2
 UNDISTURBED_S = 5.0
 AFTER_S = 2.0  # the callers go on so long after the trouble
-BACK_WITHIN_S = 30.0
+ENDS_WITHIN_S = 30.0
 DRAIN_S = 10
 TRIES_TIMEOUT_S = 60.0
 STOPPING = ("ServerUnreachableError", "NotReadyError")
@@ -68,7 +68,7 @@ def _cause(trouble: troubles.Trouble, process: ServerProcess, served: Served) ->
     found = [Finding(trouble.name, "", f"{said}; over after {took_s:.1f} s")]
     if trouble.kills:
         gap_s = _longest_gap_s(plain)
-        found.append(at_most(f"{trouble.name}: nobody was answered for", BACK_WITHIN_S, gap_s, "s", 1))
+        found.append(at_most(f"{trouble.name}: nobody was answered for", trouble.back_within_s, gap_s, "s", 1))
         found.append(Finding(f"{trouble.name}: requests without retries", "", plain.kinds()))
     else:
         found.append(
@@ -120,7 +120,7 @@ async def _measured(
             if (
                 trouble.kills
             ):  # whatever died, the whole server is started anew; an instance that lives answers until then
-                await asyncio.to_thread(troubles.wait_for_restart, process, before, BACK_WITHIN_S)
+                await asyncio.to_thread(troubles.wait_for_restart, process, before, trouble.back_within_s)
                 await _answered(patient, served.texts[0])
                 took_s = time.perf_counter() - began
             await asyncio.sleep(AFTER_S)
@@ -181,7 +181,7 @@ async def _stop_under_load(process: ServerProcess, served: Served) -> tuple[Outc
             await asyncio.sleep(1.0)
             began = time.monotonic()
             os.kill(process.process.pid, signal.SIGTERM)
-            await asyncio.to_thread(process.process.wait, BACK_WITHIN_S)
+            await asyncio.to_thread(process.process.wait, ENDS_WITHIN_S)
             took_s = time.monotonic() - began
             over.set()
             return await callers, took_s

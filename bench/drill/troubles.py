@@ -17,6 +17,7 @@ import psutil
 from bench.drill.served import Served
 from bert_triton_client import AsyncClient
 from demo.server_process import ServerProcess
+from server.hangs import HANG_TIMEOUT_S
 from server.shared_memory import DEV_SHM
 
 IDLE_CONNECTIONS = 1000
@@ -43,11 +44,13 @@ class Trouble:
         name: in the table.
         cause: makes the trouble for a running server, in a thread of its own, until it returns what it met, in words.
         kills: whether the server is gone for a while by that: requests without retries may fail then.
+        back_within_s: how long it may be gone.
     """
 
     name: str
     cause: Callable[[ServerProcess, Served], str]
     kills: bool = False
+    back_within_s: float = 30.0
 
 
 def tritonserver(process: ServerProcess) -> psutil.Process:
@@ -91,6 +94,11 @@ def _kill_tensor_model(process: ServerProcess, served: Served) -> str:
 def _stop_tensor_model(process: ServerProcess, served: Served) -> str:
     _backend_process(process, f"{served.model}_int8").suspend()
     return "SIGSTOP"
+
+
+def _stop_text_model(process: ServerProcess, served: Served) -> str:
+    _backend_process(process, served.model).suspend()
+    return f"SIGSTOP; --hang-timeout-s {HANG_TIMEOUT_S:g}"
 
 
 def _kill_server(process: ServerProcess, served: Served) -> str:  # noqa: ARG001
@@ -210,5 +218,6 @@ TROUBLES = (
     Trouble("SIGKILL of the text model's process", _kill_text_model, kills=True),
     Trouble("SIGKILL of the tensor model's process", _kill_tensor_model, kills=True),
     Trouble("SIGSTOP of the tensor model's process", _stop_tensor_model, kills=True),
+    Trouble("SIGSTOP of the text model's process", _stop_text_model, kills=True, back_within_s=HANG_TIMEOUT_S + 20),
     Trouble("SIGKILL of tritonserver", _kill_server, kills=True),
 )
