@@ -47,7 +47,7 @@ class Overload:
     """What was measured.
 
     Attributes:
-        capacity_per_s: answers a second to `CALLERS` callers, median of before and after.
+        capacity_per_s: answers a second to `CALLERS` callers, mean of just before and just after.
         lone_ms: median latency of a lone request.
         queue: most waiting texts.
         load: the overload itself.
@@ -138,8 +138,9 @@ async def _measure(server: TritonServer, served: Served, capacity: float, queue:
         await closed_for(client.classify, served.texts, min(CALLERS, queue), 2.0)
         lone = await closed_for(client.classify, served.texts, 1, 3.0)
         # The first overload fills what is filled once: arenas, caches of shapes, connection buffers.
-        await poisson(client.classify, served.texts, FACTOR * capacity, min(30.0, seconds / 4), seed=1)
+        await poisson(client.classify, served.texts, FACTOR * capacity, min(60.0, seconds / 2), seed=1)
         before = resources(processes)
+        just_before = await closed_for(client.classify, served.texts, min(CALLERS, queue), min(15.0, seconds))
         computed, cpu_s = Computed.read(server, served), time.process_time()
         load = await poisson(client.classify, served.texts, FACTOR * capacity, seconds)
         cpu_s = time.process_time() - cpu_s
@@ -149,7 +150,7 @@ async def _measure(server: TritonServer, served: Served, capacity: float, queue:
         after = resources(processes)
         again = await closed_for(client.classify, served.texts, min(CALLERS, queue), min(15.0, seconds))
     return Overload(
-        (capacity + again.per_s) / 2,
+        (just_before.per_s + again.per_s) / 2,
         median_ms(lone.answered),
         queue,
         load,

@@ -20,7 +20,9 @@ from server import TritonServer
 
 SHARE = 0.8
 CALLERS = 32
-CAPACITY_S = 60.0  # for which the capacity is measured; a tenth of the soak at most
+# Machines that are shared change their speed within minutes: the capacity is measured again and again.
+LOAD_S = 110.0
+CAPACITY_S = 10.0
 SAMPLE_EVERY_S = 5.0
 SETTLED = 0.2  # of the time; memory that is filled once is filled by then
 GROWTH_PER_HOUR_PERCENT = 2.0
@@ -41,24 +43,29 @@ def drill(served: Served, seconds: float) -> tuple[str, list[Finding]]:
         TritonServer(served.repository(Path(folder) / "repository", {})) as server,
         precedence(),
     ):
-        rate, outcomes, samples = asyncio.run(_measure(server, served, seconds))
+        rates, outcomes, samples = asyncio.run(_measure(server, served, seconds))
     said = (
-        f"{served}; {rate:.0f} texts/s, {SHARE:.0%} of the capacity, at random times for {seconds / 60:.0f} minutes "
-        "over gRPC"
+        f"{served}; {SHARE:.0%} of the capacity, measured every {LOAD_S + CAPACITY_S:.0f} s: {min(rates):.0f} to "
+        f"{max(rates):.0f} texts/s, at random times for {seconds / 60:.0f} minutes over gRPC"
     )
     return said, _findings(outcomes, samples)
 
 
-async def _measure(server: TritonServer, served: Served, seconds: float) -> tuple[float, Outcomes, list[Sample]]:
+async def _measure(server: TritonServer, served: Served, seconds: float) -> tuple[list[float], Outcomes, list[Sample]]:
     processes = server_processes(server)
     async with without_retries(server.grpc_url, served.model) as client:
         await closed_for(client.classify, served.texts, CALLERS, 2.0)
-        rate = SHARE * (await closed_for(client.classify, served.texts, CALLERS, min(CAPACITY_S, seconds / 10))).per_s
         sampling = asyncio.ensure_future(_sampled(processes))
-        outcomes = await poisson(client.classify, served.texts, rate, seconds)
+        loads: list[Outcomes] = []
+        rates: list[float] = []
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic() - CAPACITY_S) > 0:
+            rates.append(SHARE * (await closed_for(client.classify, served.texts, CALLERS, CAPACITY_S)).per_s)
+            loads.append(await poisson(client.classify, served.texts, rates[-1], min(LOAD_S, left_s), seed=len(loads)))
         sampling.cancel()
         samples = await sampling
-    return rate, outcomes, samples
+    outcomes = Outcomes([outcome for load in loads for outcome in load.all], sum(load.elapsed_s for load in loads))
+    return rates, outcomes, samples
 
 
 async def _sampled(processes: Sequence[psutil.Process]) -> list[Sample]:
