@@ -30,8 +30,10 @@ BUDGETS_AHEAD = 2
 # To guess how many tokens a text has before it is tokenised. English has 4 to 5 bytes a token.
 BYTES_PER_TOKEN = 4
 
-# Whoever fails what is late looks again after this at the earliest.
-MIN_SLEEP_S = 0.01
+# Who looks for what is late rests at least so long after each look, and long enough to take no more than this share of
+# a core, however long the queue is.
+MIN_REST_S = 0.01
+LOOKING_SHARE = 0.05
 
 LATE = Failure(UNAVAILABLE, "the request's timeout passed before its texts were computed", outcome="timed_out")
 CLOSED = Failure(UNAVAILABLE, "the model is being unloaded")
@@ -220,19 +222,26 @@ class TextQueue:
         """Waits until requests are too late; these, which are the caller's to answer. None once closed."""
         with self._earlier_deadline:
             while not self._closed:
-                settled: list[TextRequest] = []
-                self._unread = deque(self._wanted_of(self._unread, settled))
-                self._ready = self._wanted_of(self._ready, settled)
-                if settled:
+                sleep_s = self._looks_again_s - self._clock()
+                self._earlier_deadline.wait(None if sleep_s == math.inf else max(0.0, sleep_s))
+                if settled := self._look():
                     return settled
-                now_s = self._clock()
-                places = (place for text in self._in_flight.values() for place in text.places)
-                deadlines_s = (request.deadline_s for request, _ in places if request.deadline_s is not None)
-                # What is past is being computed, or tokenised and looked at after that.
-                first_s = min((deadline_s for deadline_s in deadlines_s if deadline_s > now_s), default=math.inf)
-                self._looks_again_s = max(first_s, now_s + MIN_SLEEP_S)
-                self._earlier_deadline.wait(None if first_s == math.inf else self._looks_again_s - now_s)
             return None
+
+    def _look(self) -> list[TextRequest]:
+        """Fails what is too late, and finds out when to look again."""
+        began_s = self._clock()
+        settled: list[TextRequest] = []
+        self._unread = deque(self._wanted_of(self._unread, settled))
+        self._ready = self._wanted_of(self._ready, settled)
+        now_s = self._clock()
+        places = (place for text in self._in_flight.values() for place in text.places)
+        deadlines_s = (request.deadline_s for request, _ in places if request.deadline_s is not None)
+        # What is past is being computed, or tokenised and looked at after that.
+        first_s = min((deadline_s for deadline_s in deadlines_s if deadline_s > now_s), default=math.inf)
+        rests_s = max(MIN_REST_S, (self._clock() - began_s) / LOOKING_SHARE)
+        self._looks_again_s = max(first_s, now_s + rests_s)
+        return settled
 
     def _wanted_of(self, texts: Iterable[Text], settled: list[TextRequest]) -> list[Text]:
         """Those to go on with."""
