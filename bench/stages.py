@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from backends.bert_text.settings import Settings
 from backends.bert_text.tokenise import Tokeniser, Tokens
 from backends.bert_text.version_folder import read_labels, tokenizer_path
 from bench.load import cpu_name, put
+from bench.metrics import total
 from bench.models import DEMO, DEMO_MODEL, DEMO_REPOSITORY, newest_version, read_config
 from bench.result import publish
 from bert_triton_client import Client
@@ -86,7 +86,7 @@ class Counters:
     """
 
     def __init__(self, server: TritonServer, client: Client, tensor_model: str) -> None:
-        self._url = server.metrics_url
+        self._server = server
         self._client = client
         self._tensor_model = tensor_model
 
@@ -99,11 +99,8 @@ class Counters:
             for step in ("queue", "compute_input", "compute_infer", "compute_output"):
                 counted[f"{name} {step}"] = sum(getattr(row, step).total_ns for row in own) / 1000
             counted[f"{name} requests"] = sum(row.requests for row in own)
-        with urllib.request.urlopen(self._url) as page:
-            lines = page.read().decode().splitlines()
         for metric in METRICS:
-            prefix = f'bert_text_{metric}_total{{model="{DEMO_MODEL}"'
-            counted[metric] = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix))
+            counted[metric] = total(self._server, f"bert_text_{metric}_total", DEMO_MODEL)
         return counted
 
 

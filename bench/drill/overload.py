@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from bench.drill.findings import Finding, at_least, at_most
 from bench.drill.resources import Resources, resources, server_processes
 from bench.drill.served import Served
 from bench.load import percentile
-from loadtest.server_side import prometheus
+from bench.metrics import total
 from server import TritonServer
 
 FACTOR = 3
@@ -87,12 +86,9 @@ class Computed:
     @classmethod
     def read(cls, server: TritonServer, served: Served) -> Computed:
         """From the server's metrics."""
-        with urllib.request.urlopen(server.metrics_url) as page:
-            metrics = prometheus.parse(page.read().decode())
-        times = metrics.select("nv_inference_compute_infer_duration_us")
         return cls(
-            metrics.total("bert_text_tokens_total") or 0.0,
-            sum(sample.value for sample in times if sample.labels["model"] != served.model),
+            total(server, "bert_text_tokens_total", served.model),
+            total(server, "nv_inference_compute_infer_duration_us", served.tensor_model),
         )
 
     def ms_per_token(self, before: Computed) -> float:

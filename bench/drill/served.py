@@ -43,6 +43,11 @@ class Served:
         return MODELS[self.key].text_model
 
     @property
+    def tensor_model(self) -> str:
+        """The one behind it."""
+        return f"{self.model}_{PRECISION}"
+
+    @property
     def max_tokens(self) -> int:
         """Most tokens of an execution."""
         return int(read_config(self.source, self.model).parameters["max_tokens"].string_value)

@@ -88,11 +88,11 @@ def _kill_text_model(process: ServerProcess, served: Served) -> str:
 
 
 def _kill_tensor_model(process: ServerProcess, served: Served) -> str:
-    return _kill(_backend_process(process, f"{served.model}_int8"))
+    return _kill(_backend_process(process, served.tensor_model))
 
 
 def _stop_tensor_model(process: ServerProcess, served: Served) -> str:
-    _backend_process(process, f"{served.model}_int8").suspend()
+    _backend_process(process, served.tensor_model).suspend()
     return "SIGSTOP"
 
 

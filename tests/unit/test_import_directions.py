@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "loadtest": {"bert_triton_client"},
     "demo": {"bert_triton_client", "server", "finetune"},
     "deploy": {"bert_triton_client"},
-    "bench": {"bert_triton_client", "server", "demo", "backends", "loadtest"},
+    "bench": {"bert_triton_client", "server", "demo", "backends"},
 }
 PROJECT_PACKAGES = {
     "bert_triton_client",
