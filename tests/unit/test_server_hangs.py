@@ -1,24 +1,16 @@
-"""What counts as hanging and what does not: made-up pages of metrics on a made-up clock, and a made-up Triton."""
+"""What is suspected to hang and what is not: made-up pages of metrics on a made-up clock."""
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 
 import pytest
 
-from server import hangs, watchdog
-from server.endpoints import Endpoints
+from server import hangs
 from server.errors import OptionError
-from server.hangs import LONGEST_GAP_S, LOOK_INTERVAL_S, MIN_LOOKS, Hangs, HangWatch, Suspect, text_models
+from server.hangs import LONGEST_GAP_S, LOOK_INTERVAL_S, MIN_LOOKS, Hangs, Suspect, text_models
 from server.options import parse
-from server.readiness import Probe
-from server.watchdog import Watch
 
 TIMEOUT_S = 30.0
 UNANSWERED = "answered nothing for 30 s though it was asked"
@@ -231,162 +223,6 @@ def test_after_a_time_in_which_nobody_looked_everything_begins_anew() -> None:
         looks(page=None)
     looks.now_s += TIMEOUT_S
     assert looks(page=None) == []
-
-
-# --- The suspect is asked ---
-
-
-class Triton:
-    """Answers what `HangWatch` asks, or does not."""
-
-    def __init__(self) -> None:
-        self.page: str = WELL.page()
-        self.answers: dict[str, bool] = {"/metrics": True, "/v2": True, "/infer": True}
-        self.asked: list[str] = []
-        self.texts: set[str] = set()
-        triton = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._answer(triton.page if self.path == "/metrics" else '{"version": "2.51.0"}')
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                triton.texts.add(body["inputs"][0]["data"][0])
-                self._answer("{}")
-
-            def _answer(self, body: str) -> None:
-                triton.asked.append(self.path)
-                willing = next(willing for end, willing in triton.answers.items() if self.path.endswith(end))
-                self.send_response(HTTPStatus.OK if willing else HTTPStatus.INTERNAL_SERVER_ERROR)
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    # What `HangWatch` reads of a TritonServer.
-    @property
-    def endpoints(self) -> Endpoints:
-        return Endpoints(metrics_port=self.http.server_port)
-
-    @property
-    def probe(self) -> Probe:
-        return Probe("127.0.0.1", self.http.server_port)
-
-
-@pytest.fixture
-def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[Triton]:
-    monkeypatch.setattr(hangs, "LOOK_INTERVAL_S", 0.01)
-    triton = Triton()
-    yield triton
-    triton.http.shutdown()
-    triton.http.server_close()
-
-
-@pytest.fixture
-def watch(triton: Triton) -> Iterator[HangWatch]:
-    watch = HangWatch(triton, 0.1)  # type: ignore[arg-type]
-    yield watch
-    watch.close()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_suspect_that_answers_does_not_hang(triton: Triton, watch: HangWatch) -> None:
-    """Triton's count of pending requests is wrong, say, or one large request failed and then there was silence."""
-    triton.page = replace(WELL, pending=1, failed=1).page()
-    eventually(lambda: triton.asked.count("/v2/models/sentiment/versions/1/infer") > MIN_LOOKS)
-    assert len(triton.texts) > 1, "a text that is known comes out of a cache"
-    assert watch.fault is None
-
-
-def test_a_suspect_that_does_not_answer_hangs_until_it_works_again(triton: Triton, watch: HangWatch) -> None:
-    triton.answers["/infer"] = False
-    triton.page = replace(WELL, pending=1).page()
-    eventually(lambda: "answered nothing" in (watch.fault or ""))
-    triton.page = replace(WELL, success=101).page()
-    eventually(lambda: watch.fault is None)
-
-
-def test_a_triton_that_only_lacks_metrics_does_not_hang(triton: Triton, watch: HangWatch) -> None:
-    triton.answers["/metrics"] = False
-    eventually(lambda: triton.asked.count("/v2") > MIN_LOOKS)
-    assert watch.fault is None
-    triton.answers["/v2"] = False
-    eventually(lambda: (watch.fault or "").startswith("tritonserver has not answered"))
-
-
-def test_nobody_looks_any_more_once_it_is_closed(triton: Triton, watch: HangWatch) -> None:
-    eventually(lambda: len(triton.asked) > 1)
-    watch.close()
-    eventually(lambda: all(thread.name != "hang-watch" for thread in threading.enumerate()))
-
-
-# --- Who watches ---
-
-
-class FakeServer:
-    """What `Watch` asks a TritonServer."""
-
-    def __init__(self, *, metrics: bool) -> None:
-        self.pid, self.running, self.unhealthy, self.metrics = 1, True, "", metrics
-
-    def serves(self, service: str) -> bool:
-        return service == "metrics" and self.metrics
-
-
-@dataclass
-class FakeHangWatch:
-    server: FakeServer
-    timeout_s: float
-    fault: str = "it hangs"
-    closed: bool = False
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[FakeHangWatch]:
-    begun: list[FakeHangWatch] = []
-
-    def begin(server: FakeServer, timeout_s: float) -> FakeHangWatch:
-        begun.append(FakeHangWatch(server, timeout_s))
-        return begun[-1]
-
-    monkeypatch.setattr(watchdog, "HangWatch", begin)
-    monkeypatch.setattr(watchdog, "zombie_backends", lambda pid: [])
-    return begun
-
-
-def test_each_tritonserver_is_watched_from_the_beginning(begun: list[FakeHangWatch]) -> None:
-    server = FakeServer(metrics=True)
-    watch = Watch(server, hang_timeout_s=5)  # type: ignore[arg-type]
-    assert watch.fault() == watch.fault() == "it hangs"
-    server.pid = 2
-    assert watch.fault() == "it hangs"
-    assert [hang_watch.closed for hang_watch in begun] == [True, False]
-    watch.close()
-    assert begun[1].closed
-
-
-@pytest.mark.parametrize(("timeout_s", "metrics"), [(0.0, True), (5.0, False)])
-def test_without_a_timeout_or_metrics_nobody_watches(
-    begun: list[FakeHangWatch], timeout_s: float, metrics: bool
-) -> None:
-    watch = Watch(FakeServer(metrics=metrics), hang_timeout_s=timeout_s)  # type: ignore[arg-type]
-    assert watch.fault() is None
-    assert begun == []
-    watch.close()
 
 
 # --- The option ---
