@@ -47,8 +47,6 @@ class Overload:
 
     Attributes:
         capacity_per_s: answers a second to `CALLERS` callers, mean of just before and just after.
-        lone_ms: median latency of a lone request.
-        queue: most waiting texts.
         load: the overload itself.
         max_tokens: of an execution.
         execution_ms: of so many tokens, by the time of one as the server counts it.
@@ -60,8 +58,6 @@ class Overload:
     """
 
     capacity_per_s: float
-    lone_ms: float
-    queue: int
     load: Outcomes
     max_tokens: int
     execution_ms: float
@@ -146,16 +142,14 @@ async def _measure(server: TritonServer, served: Served, capacity: float, queue:
         after = resources(processes)
         again = await closed_for(client.classify, served.texts, min(CALLERS, queue), min(15.0, seconds))
     return Overload(
-        (just_before.per_s + again.per_s) / 2,
-        median_ms(lone.answered),
-        queue,
-        load,
-        served.max_tokens,
-        ms_per_token * served.max_tokens,
-        cpu_s / load.elapsed_s,
-        before,
-        after,
-        recovery_s,
+        capacity_per_s=(just_before.per_s + again.per_s) / 2,
+        load=load,
+        max_tokens=served.max_tokens,
+        execution_ms=ms_per_token * served.max_tokens,
+        cores=cpu_s / load.elapsed_s,
+        before=before,
+        after=after,
+        recovery_s=recovery_s,
     )
 
 
