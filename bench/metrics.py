@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import urllib.request
+from collections.abc import Iterable
 
 from server import TritonServer
 
 
-def total(server: TritonServer, metric: str, model: str) -> float:
-    """The sum of a counter or gauge over the versions and other labels of a model; 0 if there is none."""
+def read(server: TritonServer) -> list[str]:
+    """The lines of the page at this moment."""
     with urllib.request.urlopen(server.metrics_url) as page:
-        lines = page.read().decode().splitlines()
+        return list(page.read().decode().splitlines())
+
+
+def total(page: Iterable[str], metric: str, model: str) -> float:
+    """The sum of a counter or gauge over the versions and other labels of a model; 0 if there is none."""
     # Triton writes the model's name first.
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'{metric}{{model="{model}"'))
+    return sum(float(line.rpartition(" ")[2]) for line in page if line.startswith(f'{metric}{{model="{model}"'))

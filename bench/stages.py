@@ -33,8 +33,8 @@ from backends.bert_text.execution import Executor
 from backends.bert_text.settings import Settings
 from backends.bert_text.tokenise import Tokeniser, Tokens
 from backends.bert_text.version_folder import read_labels, tokenizer_path
+from bench import metrics
 from bench.load import cpu_name, put
-from bench.metrics import total
 from bench.models import DEMO, DEMO_MODEL, DEMO_REPOSITORY, newest_version, read_config
 from bench.result import publish
 from bert_triton_client import Client
@@ -99,8 +99,9 @@ class Counters:
             for step in ("queue", "compute_input", "compute_infer", "compute_output"):
                 counted[f"{name} {step}"] = sum(getattr(row, step).total_ns for row in own) / 1000
             counted[f"{name} requests"] = sum(row.requests for row in own)
+        page = metrics.read(self._server)
         for metric in METRICS:
-            counted[metric] = total(self._server, f"bert_text_{metric}_total", DEMO_MODEL)
+            counted[metric] = metrics.total(page, f"bert_text_{metric}_total", DEMO_MODEL)
         return counted
 
 

@@ -21,9 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
-from bert_triton_client.contract import TEXT
 from server.launcher import TritonServer
 from server.readiness import NotReady, Probe
 
@@ -186,27 +184,6 @@ class Hangs:
         return still
 
 
-class Asker(Probe):
-    """Asks a suspect."""
-
-    def answers(self, suspect: Suspect) -> bool:
-        """Whether it does: a new text, since known ones come out of a cache whatever hangs behind it."""
-        try:
-            if suspect.model is None:
-                self.version()
-            else:
-                self._ask(*suspect.model)
-        except NotReady:
-            return False
-        return True
-
-    def _ask(self, name: str, version: str) -> None:
-        text = f"Is anybody there? {random.randrange(10**9)}"
-        tensor = {"name": TEXT, "shape": [1, 1], "datatype": "BYTES", "data": [text]}
-        path = f"/v2/models/{quote(name)}/versions/{version}/infer"
-        self._request("POST", path, ASK_TIMEOUT_S, {"inputs": [tensor]})
-
-
 class HangWatch:
     """Looks at a server that is ready, until it is closed; one for each tritonserver.
 
@@ -220,9 +197,8 @@ class HangWatch:
 
     def __init__(self, server: TritonServer, timeout_s: float) -> None:
         self.fault: str | None = None
-        probe, endpoints = server.probe, server.endpoints
-        self._asker = Asker(probe.host, probe.port, probe.server_id, probe.headers)
-        self._metrics = Probe(endpoints.connect_host, endpoints.metrics_port)
+        self._probe = server.probe
+        self._metrics = Probe(server.endpoints.connect_host, server.endpoints.metrics_port)
         self._hangs = Hangs(timeout_s)
         self._closed = threading.Event()
         threading.Thread(target=self._look_until_closed, name="hang-watch", daemon=True).start()
@@ -240,7 +216,19 @@ class HangWatch:
     def _look(self) -> str | None:
         page = self._page()
         suspects = self._hangs.look(page, time.monotonic())
-        return next((suspect.fault for suspect in suspects if not self._asker.answers(suspect)), None)
+        return next((suspect.fault for suspect in suspects if not self._answers(suspect)), None)
+
+    def _answers(self, suspect: Suspect) -> bool:
+        """Asks; a text model a new text, since known ones come out of a cache whatever hangs behind it."""
+        try:
+            if suspect.model is None:
+                self._probe.version()
+            else:
+                name, version = suspect.model
+                self._probe.ask(name, f"Is anybody there? {random.randrange(10**9)}", ASK_TIMEOUT_S, version)
+        except NotReady:
+            return False
+        return True
 
     def _page(self) -> str | None:
         try:

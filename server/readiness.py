@@ -122,12 +122,21 @@ class Probe:
         Raises:
             CanaryFailed: it failed or took longer than ``timeout_s``; `CanaryRefused`: it had no room.
         """
-        tensor = {"name": TEXT, "shape": [1, 1], "datatype": "BYTES", "data": [CANARY_TEXT]}
         try:
-            self._request("POST", f"/v2/models/{quote(name)}/infer", timeout_s, {"inputs": [tensor]})
+            self.ask(name, CANARY_TEXT, timeout_s)
         except NotReady as exc:
             kind = CanaryRefused if isinstance(exc, Refused) else CanaryFailed
             raise kind(f"model {name} is loaded but does not answer: {exc}") from exc
+
+    def ask(self, name: str, text: str, timeout_s: float, version: str = "") -> None:
+        """One inference of a text model; ``version``: of that one, else of the newest.
+
+        Raises:
+            NotReady: it failed or took longer than ``timeout_s``; `Refused`: it had no room.
+        """
+        tensor = {"name": TEXT, "shape": [1, 1], "datatype": "BYTES", "data": [text]}
+        path = f"/v2/models/{quote(name)}" + (f"/versions/{version}" if version else "")
+        self._request("POST", f"{path}/infer", timeout_s, {"inputs": [tensor]})
 
     def canary_under_load(
         self, name: str, interrupted: Callable[[], bool], timeout_s: float = CANARY_TIMEOUT_S

@@ -58,7 +58,7 @@ class Calls:
         if self.idle:
             return now_s
         s_per_token = max(self._s_per_token, default=0.0)
-        computing = [call for call in self._under_way.values() if call.started_s is not None]
-        ends_s = sorted(call.started_s + call.tokens * s_per_token for call in computing if call.started_s is not None)
-        waiting = len(self._under_way) - len(computing)
+        calls = self._under_way.values()
+        ends_s = sorted(call.started_s + call.tokens * s_per_token for call in calls if call.started_s is not None)
+        waiting = len(calls) - len(ends_s)
         return max(now_s, ends_s[min(waiting, len(ends_s) - 1)])

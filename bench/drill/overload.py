@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import metrics
 from bench.drill.arrivals import (
     ANSWERED,
     Ask,
@@ -29,7 +30,6 @@ from bench.drill.findings import Finding, at_least, at_most
 from bench.drill.resources import Resources, resources, server_processes
 from bench.drill.served import Served
 from bench.load import percentile
-from bench.metrics import total
 from server import TritonServer
 
 FACTOR = 3
@@ -82,9 +82,10 @@ class Computed:
     @classmethod
     def read(cls, server: TritonServer, served: Served) -> Computed:
         """From the server's metrics."""
+        page = metrics.read(server)
         return cls(
-            total(server, "bert_text_tokens_total", served.model),
-            total(server, "nv_inference_compute_infer_duration_us", served.tensor_model),
+            metrics.total(page, "bert_text_tokens_total", served.model),
+            metrics.total(page, "nv_inference_compute_infer_duration_us", served.tensor_model),
         )
 
     def ms_per_token(self, before: Computed) -> float:

@@ -181,7 +181,7 @@ def test_a_callers_trace_goes_on_to_the_tensor_model(
     http: str, grpc: triton_grpc.InferenceServerClient, collector: Collector, protocol: str
 ) -> None:
     before = {span["traceId"] for span in collector.spans()}
-    texts = {secrets.token_hex(16): f"w1 w2 of {protocol} {number}" for number in range(20)}
+    texts = {secrets.token_hex(16): f"w1 w2 of {protocol} {number}" for number in range(100)}
     for trace, text in texts.items():
         infer(protocol, http, grpc, text + " w9", None)  # is not traced
         infer(protocol, http, grpc, text, f"00-{trace}-{CALLER}-01")
